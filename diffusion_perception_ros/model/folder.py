@@ -1,0 +1,165 @@
+"""Checkpoint folders in diffusers' layout: transformer/, vae/, scheduler/, model_index.json and perception.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler
+from diffusers import __version__ as diffusers_version
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
+from tqdm.auto import tqdm
+
+from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.model.codec import ImageCodec
+from diffusion_perception_ros.model.metadata import CheckpointMetadata
+from diffusion_perception_ros.model.official import OfficialCheckpoint
+from diffusion_perception_ros.model.transformer import DiTMoETransformer
+
+_AUTOENCODERS: dict[str, Any] = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+_METADATA_FILE = "perception.json"
+# Small, because a shard is what converting and saving hold in memory.
+_SHARD_SIZE = "500MB"
+_SHARD_PATTERN = SAFETENSORS_WEIGHTS_NAME.replace(".safetensors", "{suffix}.safetensors")
+
+
+def load_transformer(folder: Path, dtype: torch.dtype) -> DiTMoETransformer:
+    """The transformer of a converted checkpoint, on the host.
+
+    Raises:
+        InputError: The folder does not hold one that can be read.
+    """
+    _read_config(folder, "transformer", "config.json")
+    transformer: DiTMoETransformer = _load_weights(DiTMoETransformer, folder, "transformer", dtype)
+    transformer.eval().requires_grad_(False)
+    return transformer
+
+
+def load_codec(folder: Path, dtype: torch.dtype) -> ImageCodec:
+    """The image codec in ``folder``/vae, on the host.
+
+    Raises:
+        InputError: There is none, it cannot be read, or it is of a kind that latents here do not fit.
+    """
+    config = _read_config(folder, "vae", "config.json")
+    kind = config.get("_class_name")
+    if kind not in _AUTOENCODERS:
+        raise InputError(f"{folder / 'vae'}: {kind} is not supported; use {' or '.join(_AUTOENCODERS)}.")
+    vae = _load_weights(_AUTOENCODERS[kind], folder, "vae", dtype)
+    vae.requires_grad_(False)
+    return ImageCodec(vae.eval())
+
+
+def load_scheduler_config(folder: Path) -> dict[str, Any]:
+    """The noise schedule in ``folder``/scheduler, complete with diffusers' defaults for what it leaves out.
+
+    Raises:
+        InputError: There is none, or diffusers cannot make a schedule from it.
+    """
+    config = _read_config(folder, "scheduler", "scheduler_config.json")
+    try:
+        return dict(DDIMScheduler.from_config(config).config)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise InputError(f"{folder / 'scheduler' / 'scheduler_config.json'}: {error}.") from None
+
+
+def load_metadata(folder: Path) -> CheckpointMetadata:
+    """What the checkpoint declares about itself.
+
+    Raises:
+        InputError: The file is missing or not in order.
+    """
+    path = folder / _METADATA_FILE
+    if not path.is_file():
+        raise InputError(
+            f"{folder}: no {_METADATA_FILE} in it, so it is not a converted checkpoint; "
+            "make one with `diffusion-perception convert`."
+        )
+    return CheckpointMetadata.from_dict(_read_json(path), str(path))
+
+
+def save_transformer(folder: Path, transformer: DiTMoETransformer) -> None:
+    """Write ``folder``/transformer."""
+    transformer.save_pretrained(folder / "transformer", max_shard_size=_SHARD_SIZE)
+
+
+def convert_transformer(folder: Path, official: OfficialCheckpoint, dtype: torch.dtype) -> None:
+    """Write ``folder``/transformer from a released file, one shard in memory at a time."""
+    target = folder / "transformer"
+    with init_empty_weights(include_buffers=True):
+        transformer = DiTMoETransformer(**official.config).to(dtype)
+    transformer.save_config(target)
+    plan = split_torch_state_dict_into_shards(
+        transformer.state_dict(), filename_pattern=_SHARD_PATTERN, max_shard_size=_SHARD_SIZE
+    )
+    for name, tensors in tqdm(plan.filename_to_tensors.items(), desc="converting", unit="file", disable=None):
+        weights = official.load(tensors, dtype, torch.device("cpu"))
+        save_file(weights, target / name, metadata={"format": "pt"})
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        _write_json(target / f"{SAFETENSORS_WEIGHTS_NAME}.index.json", index)
+
+
+def save_other_parts(
+    folder: Path, codec: ImageCodec, scheduler_config: Mapping[str, Any], metadata: CheckpointMetadata
+) -> None:
+    """Write everything but the transformer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    codec.vae.save_pretrained(folder / "vae")
+    DDIMScheduler.from_config(dict(scheduler_config)).save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "PerceptionPipeline",
+        "_diffusers_version": diffusers_version,
+        "transformer": ["diffusion_perception_ros.model.transformer", "DiTMoETransformer"],
+        "vae": ["diffusers", codec.name],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    }
+    _write_json(folder / "model_index.json", index)
+    _write_json(folder / _METADATA_FILE, metadata.to_dict())
+
+
+def _load_weights(kind: Any, folder: Path, component: str, dtype: torch.dtype) -> Any:
+    path = folder / component
+    try:
+        model, report = kind.from_pretrained(
+            path, torch_dtype=dtype, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=True
+        )
+    except Exception as error:  # diffusers, safetensors and huggingface_hub raise a dozen kinds here
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path}: the weights cannot be read ({reason})") from None
+    for problem, keys in (
+        ("is missing", report["missing_keys"]),
+        ("does not belong there", report["unexpected_keys"]),
+    ):
+        if keys:
+            raise InputError(f"{path}: the weight {min(keys)!r} {problem}.")
+    return model
+
+
+def _read_config(folder: Path, component: str, name: str) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder.")
+    path = folder / component / name
+    if not path.is_file():
+        raise InputError(f"{folder}: no {component}/{name} in it.")
+    return _read_json(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error}).") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object.")
+    return content
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

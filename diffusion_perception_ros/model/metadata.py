@@ -1,0 +1,97 @@
+"""What a checkpoint says about itself: resolution, tasks, target encodings, sampler defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from diffusion_perception_ros.errors import InputError
+
+INTERPOLATIONS = ("nearest", "nearest-exact", "bilinear", "area")
+
+
+@dataclass(frozen=True)
+class TargetEncoding:
+    """How one task is asked for and how its answer is written into an image in [-1, 1].
+
+    Attributes:
+        kind: The encoding's name, one that the task's file knows how to decode.
+        labels: Class label of each of the task's images (flow has two: dx and dy).
+        image_interpolation: How the camera image is resized to the network's resolution.
+        parameters: Numbers of the encoding, such as the displacement that 1.0 stands for.
+    """
+
+    kind: str
+    labels: tuple[int, ...]
+    image_interpolation: str = "bilinear"
+    parameters: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.image_interpolation not in INTERPOLATIONS:
+            raise InputError(
+                f"image_interpolation {self.image_interpolation!r} is unknown; use one of {', '.join(INTERPOLATIONS)}."
+            )
+
+
+@dataclass(frozen=True)
+class CheckpointMetadata:
+    """Everything a pipeline must know beyond weights and network sizes.
+
+    Attributes:
+        resolution: Side of the square image the network sees, in pixels.
+        tasks: Target encoding of each task the checkpoint was trained for.
+        flow_reference_size: (width, height) of the frame in whose pixels flow targets are measured. The
+            released generalist squashed 512x384 frames to 512x512 but left v in 384-row pixels.
+        sampler: Name of the default sampler.
+        num_inference_steps: Default number of steps.
+        name: For messages and reports.
+        is_random: The weights were drawn at random, not trained.
+    """
+
+    resolution: int
+    tasks: Mapping[str, TargetEncoding]
+    flow_reference_size: tuple[int, int] = (512, 384)
+    sampler: str = "ddim"
+    num_inference_steps: int = 50
+    name: str = "unnamed"
+    is_random: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str) -> CheckpointMetadata:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            InputError: A field is missing, unknown or of the wrong type; ``where`` names the file.
+        """
+        try:
+            unknown = set(values) - {f.name for f in fields(cls)}
+            if unknown:
+                raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
+            tasks = {
+                str(name): TargetEncoding(
+                    kind=str(task["kind"]),
+                    labels=tuple(int(label) for label in task["labels"]),
+                    image_interpolation=str(task["image_interpolation"]),
+                    parameters={str(k): float(v) for k, v in task["parameters"].items()},
+                )
+                for name, task in values["tasks"].items()
+            }
+            width, height = values["flow_reference_size"]
+            return cls(
+                resolution=int(values["resolution"]),
+                tasks=tasks,
+                flow_reference_size=(int(width), int(height)),
+                sampler=str(values["sampler"]),
+                num_inference_steps=int(values["num_inference_steps"]),
+                name=str(values["name"]),
+                is_random=bool(values["is_random"]),
+            )
+        except KeyError as error:
+            raise InputError(f"{where}: the field {error} is missing.") from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{where}: {error}.") from None

@@ -1,0 +1,56 @@
+"""Checkpoints with random weights, in the released architecture: for tests, benchmarks and dry runs."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from diffusion_perception_ros.model.codec import ImageCodec
+from diffusion_perception_ros.model.transformer import DiTMoETransformer
+
+# Stable Diffusion 2's schedule, with the v-prediction of its 768 px version.
+SCHEDULER_CONFIG = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+
+
+def random_transformer(seed: int = 0, **config: object) -> DiTMoETransformer:
+    """A generalist whose every weight matters: the zero-initialised layers are random too.
+
+    Args:
+        seed: Of the weights.
+        config: Arguments of ``DiTMoETransformer``.
+    """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        transformer: DiTMoETransformer = DiTMoETransformer(**config)
+        for name, parameter in transformer.named_parameters():
+            if "adaLN_modulation" in name or "final_layer" in name or name.endswith("bias"):
+                nn.init.normal_(parameter, std=0.05)
+    transformer.eval().requires_grad_(False)
+    return transformer
+
+
+def random_codec(seed: int = 0, channels: tuple[int, ...] = (8, 16, 16, 16)) -> ImageCodec:
+    """A small KL autoencoder of Stable Diffusion's architecture."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        vae = AutoencoderKL(
+            block_out_channels=channels,
+            down_block_types=("DownEncoderBlock2D",) * len(channels),
+            up_block_types=("UpDecoderBlock2D",) * len(channels),
+            latent_channels=4,
+            layers_per_block=1,
+            norm_num_groups=4,
+        )
+    vae.requires_grad_(False)
+    return ImageCodec(vae.eval())

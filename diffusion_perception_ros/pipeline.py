@@ -1,0 +1,405 @@
+"""PerceptionPipeline: images in, typed predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffusion_perception_ros.checkpoint import check_parts, released_metadata
+from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.model import folder as checkpoint_folder
+from diffusion_perception_ros.model.codec import ImageCodec
+from diffusion_perception_ros.model.metadata import CheckpointMetadata
+from diffusion_perception_ros.model.official import OfficialCheckpoint
+from diffusion_perception_ros.model.random import SCHEDULER_CONFIG, random_codec, random_transformer
+from diffusion_perception_ros.model.transformer import DiTMoETransformer
+from diffusion_perception_ros.predictions import PerceptionOutput
+from diffusion_perception_ros.request import Request, check_request
+from diffusion_perception_ros.sampling.denoise import denoise
+from diffusion_perception_ros.sampling.samplers import SAMPLERS
+from diffusion_perception_ros.tasks import DecodeContext, Picture, Task, released_encodings
+from diffusion_perception_ros.tasks.geometry import Geometry, image_to_tensor
+
+_OUTPUT_FIELDS = {f.name for f in fields(PerceptionOutput)}
+
+
+@dataclass(frozen=True)
+class Query:
+    """One sample for the network: an image, a prompt, the label that says what is wanted, and whose noise."""
+
+    image: Picture
+    prompt: Picture
+    label: int
+    member: int
+
+
+class PerceptionPipeline:
+    """The generalist with its image codec and noise schedule. Stateless between calls.
+
+    Args:
+        transformer: The network.
+        codec: The image codec.
+        scheduler_config: Config of the noise schedule that the network was trained on.
+        metadata: What the checkpoint declares.
+
+    Attributes:
+        max_batch_size: Most pictures or samples that go through a network at once; it bounds memory.
+
+    Raises:
+        InputError: The parts do not fit each other.
+    """
+
+    def __init__(
+        self,
+        transformer: DiTMoETransformer,
+        codec: ImageCodec,
+        scheduler_config: dict[str, Any],
+        metadata: CheckpointMetadata,
+    ) -> None:
+        check_parts(transformer, codec, metadata)
+        self.transformer = transformer
+        self.codec = codec
+        self.scheduler_config = scheduler_config
+        self.metadata = metadata
+        self.max_batch_size = 16
+
+    @classmethod
+    def from_official(
+        cls,
+        checkpoint: str | Path,
+        stable_diffusion: str | Path,
+        *,
+        num_attention_heads: int = 16,
+        num_experts_per_tok: int = 2,
+        device: str | torch.device = "cpu",
+        torch_dtype: torch.dtype = torch.float32,
+    ) -> PerceptionPipeline:
+        """Load a released checkpoint.
+
+        Args:
+            checkpoint: The ``.pt`` file.
+            stable_diffusion: A ``stable-diffusion-2/`` folder with ``vae/`` and ``scheduler/``.
+            num_attention_heads: Cannot be read off the weights; 16 in all released models.
+            num_experts_per_tok: Likewise; 2.
+            device: Where to run; ``auto`` is CUDA where there is one, else the CPU.
+            torch_dtype: Type of weights and activations.
+
+        Raises:
+            InputError: One sentence that names the file, key or shape at fault.
+        """
+        checkpoint, stable_diffusion = Path(checkpoint), Path(stable_diffusion)
+        target = _resolve_device(device)
+        # The small files first: their faults should not wait for gigabytes.
+        scheduler_config = checkpoint_folder.load_scheduler_config(stable_diffusion)
+        codec = checkpoint_folder.load_codec(stable_diffusion, torch_dtype).to(target)
+        official = OfficialCheckpoint(
+            checkpoint, num_attention_heads=num_attention_heads, num_experts_per_tok=num_experts_per_tok
+        )
+        metadata = released_metadata(official, codec)
+        transformer = official.load_transformer(torch_dtype, target)
+        return cls(transformer, codec, scheduler_config, metadata)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        device: str | torch.device = "cpu",
+        torch_dtype: torch.dtype = torch.float32,
+    ) -> PerceptionPipeline:
+        """Load what ``save_pretrained`` wrote.
+
+        Raises:
+            InputError: The folder is not such a checkpoint, or a part of it cannot be read.
+        """
+        folder = Path(folder)
+        target = _resolve_device(device)
+        metadata = checkpoint_folder.load_metadata(folder)
+        scheduler_config = checkpoint_folder.load_scheduler_config(folder)
+        codec = checkpoint_folder.load_codec(folder, torch_dtype).to(target)
+        transformer = checkpoint_folder.load_transformer(folder, torch_dtype)
+        transformer.to(target)
+        return cls(transformer, codec, scheduler_config, metadata)
+
+    @classmethod
+    def embedded(cls, device: str | torch.device = "auto") -> PerceptionPipeline:
+        """The checkpoint that comes with the package; for now small and random, so its answers mean nothing."""
+        return cls.random(device=device)
+
+    @classmethod
+    def random(
+        cls,
+        resolution: int = 128,
+        *,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        codec: ImageCodec | None = None,
+        scheduler_config: Mapping[str, Any] = SCHEDULER_CONFIG,
+        **config: Any,
+    ) -> PerceptionPipeline:
+        """The released architecture with random weights: for tests, benchmarks and dry runs.
+
+        Args:
+            resolution: Side of the square image the network sees, in pixels.
+            seed: Of the weights.
+            device: Where to run.
+            codec: The image codec; a small random one by default.
+            scheduler_config: The noise schedule.
+            config: Sizes of the transformer where they differ from a small default.
+        """
+        target = _resolve_device(device)
+        codec = (codec or random_codec(seed)).to(target)
+        small = {"hidden_size": 64, "num_layers": 2, "num_attention_heads": 4, "mlp_size": 256, "num_experts": 4}
+        transformer = random_transformer(seed, sample_size=resolution // codec.downscale, **small | config)
+        transformer.to(target)
+        metadata = CheckpointMetadata(
+            resolution=resolution,
+            tasks=released_encodings(transformer.config.num_labels),
+            sampler="ddim_trailing",
+            num_inference_steps=1,
+            name="random",
+            is_random=True,
+        )
+        return cls(transformer, codec, dict(scheduler_config), metadata)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a checkpoint folder in diffusers' layout: safetensors and JSON."""
+        checkpoint_folder.save_other_parts(Path(folder), self.codec, self.scheduler_config, self.metadata)
+        checkpoint_folder.save_transformer(Path(folder), self.transformer)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.transformer.pos_embed.device
+
+    @property
+    def _codec_batch_size(self) -> int:
+        # On a CPU, batched convolutions are no faster than one picture after another, need the memory of all of
+        # them, and round differently for each batch size.
+        return 1 if self.device.type == "cpu" else self.max_batch_size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of weights and activations."""
+        return self.transformer.pos_embed.dtype
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        rgb: Tensor,
+        prompt: Tensor,
+        class_labels: Tensor,
+        num_inference_steps: int,
+        latents: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """One prediction per sample, computed exactly as the released code does.
+
+        DDIM with the checkpoint's own scheduler config, whatever that gives at few steps: see the samplers of
+        ``__call__`` for those that are made for few.
+
+        Args:
+            rgb: (B, 3, H, W) images in [-1, 1], of the checkpoint's resolution.
+            prompt: (B, 3, H, W), by task: valid mask as 0 and 1, visible mask or next image in [-1, 1].
+            class_labels: (B,) integer labels; a batch may mix tasks.
+            num_inference_steps: Steps.
+            latents: (B, C, h, w) initial noise; drawn with ``generator`` where it is None.
+            generator: Source of the noise.
+
+        Returns:
+            (B, 3, H, W), decoded, not clipped.
+
+        Raises:
+            InputError: Shapes or labels do not fit the checkpoint.
+        """
+        self._check_sample(rgb, prompt, class_labels)
+        rgb, prompt = (x.to(self.device, self.dtype) for x in (rgb, prompt))
+        image_latents, prompt_latents = self.codec.encode(rgb), self.codec.encode(prompt)
+        if latents is None:
+            source = generator.device if generator is not None else self.device
+            latents = torch.randn(image_latents.shape, generator=generator, device=source, dtype=torch.float32)
+        scheduler = SAMPLERS["ddim"].scheduler(self.scheduler_config)
+        scheduler.set_timesteps(num_inference_steps)
+        prediction = denoise(
+            self.transformer,
+            scheduler,
+            torch.cat([image_latents, prompt_latents], dim=1),
+            latents.to(self.device, self.dtype),
+            class_labels.to(self.device),
+        )
+        return self.codec.decode(prediction)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        image: NDArray[np.uint8],
+        next_image: NDArray[np.uint8] | None = None,
+        visible_masks: NDArray[np.integer] | None = None,
+        *,
+        tasks: Sequence[str] | None = None,
+        num_inference_steps: int | None = None,
+        sampler: str | None = None,
+        ensemble_size: int = 1,
+        flip_members: bool = False,
+        aligner: str = "standardize",
+        resize: str = "squash",
+        seed: int = 0,
+    ) -> PerceptionOutput:
+        """See depth, motion and hidden shape in one image, its successor and its visible masks.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            next_image: (H, W, 3) uint8 RGB, the frame after ``image``; needed for flow.
+            visible_masks: (H, W) integer label image, 0 background, k the visible pixels of object k; needed
+                for amodal.
+            tasks: Names of tasks; by default all that the arguments allow.
+            num_inference_steps: Steps; by default the checkpoint's.
+            sampler: ``ddim``, ``ddim_trailing``, ``dpm_solver``, ``one_step`` or ``one_step_genpercept``; by
+                default the checkpoint's.
+            ensemble_size: Members, which differ in their noise. Three and more give an uncertainty.
+            flip_members: Every second member sees its pictures mirrored.
+            aligner: How depth members are aligned, ``standardize`` or ``released``.
+            resize: ``squash`` or ``letterbox``.
+            seed: Of the noise. Member m's noise is the same for every task and frame, which keeps noise from
+                flickering over a video.
+
+        Returns:
+            Predictions at the input's resolution.
+
+        Raises:
+            InputError: An argument is unusable; the message names it and the remedy.
+        """
+        request = check_request(
+            self.metadata, self.scheduler_config, image, next_image, visible_masks, tasks, num_inference_steps,
+            sampler, ensemble_size, flip_members, aligner, resize, seed,
+        )  # fmt: skip
+        geometry = Geometry(image.shape[0], image.shape[1], self.metadata.resolution, resize)
+        grids = {task.name: self._queries(task, request) for task in request.tasks}
+        images = self._answer([query for grid in grids.values() for query in grid], request, geometry)
+
+        outputs: dict[str, Any] = {}
+        answers = images.split([len(grid) for grid in grids.values()])
+        for task, answer in zip(request.tasks, answers, strict=True):
+            encoding = self.metadata.tasks[task.name]
+            members = answer.float().unflatten(0, (request.ensemble_size, -1, len(encoding.labels)))
+            if request.flip_members:
+                members = torch.stack([task.unmirror(a) if m % 2 else a for m, a in enumerate(members)])
+            context = DecodeContext(
+                encoding, geometry, self.metadata.flow_reference_size, aligner, request.visible_masks
+            )
+            outputs |= task.decode(members, context)
+        extra = {name: outputs.pop(name) for name in outputs.keys() - _OUTPUT_FIELDS}
+        return PerceptionOutput(**outputs, extra=extra)
+
+    def _queries(self, task: Task, request: Request) -> list[Query]:
+        """The samples that one task needs: members, then prompts, then labels."""
+        encoding = self.metadata.tasks[task.name]
+        image = Picture("image", encoding.image_interpolation)
+        prompts = task.prompts(encoding, tuple(request.visible_masks))
+        return [
+            Query(replace(image, mirrored=mirrored), replace(prompt, mirrored=mirrored), label, member)
+            for member in range(request.ensemble_size)
+            for mirrored in [request.flip_members and member % 2 == 1]
+            for prompt in prompts
+            for label in encoding.labels
+        ]
+
+    def _answer(self, queries: list[Query], request: Request, geometry: Geometry) -> Tensor:
+        """Decoded (len(queries), 3, R, R) images; each picture is encoded once, all tasks share a batch."""
+        pictures = list(dict.fromkeys(p for query in queries for p in (query.image, query.prompt)))
+        rendered = torch.stack(self._render(pictures, request, geometry)).to(self.dtype)
+        latents = torch.cat([self.codec.encode(batch) for batch in rendered.split(self._codec_batch_size)])
+        row = {picture: i for i, picture in enumerate(pictures)}
+        to_device = partial(torch.tensor, device=self.device)
+        image_latents = latents[to_device([row[query.image] for query in queries])]
+        prompt_latents = latents[to_device([row[query.prompt] for query in queries])]
+        labels = to_device([query.label for query in queries])
+        initial = self._initial_latents(queries, request, image_latents)
+
+        decoded = []
+        for batch in torch.arange(len(queries), device=self.device).split(self.max_batch_size):
+            scheduler = request.sampler.scheduler(self.scheduler_config)
+            scheduler.set_timesteps(request.num_inference_steps)
+            prediction = denoise(
+                self.transformer,
+                scheduler,
+                torch.cat([image_latents[batch], prompt_latents[batch]], dim=1),
+                initial[batch],
+                labels[batch],
+                one_step=request.sampler.one_step,
+            )
+            decoded += [self.codec.decode(part) for part in prediction.split(self._codec_batch_size)]
+        return torch.cat(decoded)
+
+    def _render(self, pictures: list[Picture], request: Request, geometry: Geometry) -> list[Tensor]:
+        """(3, R, R) float32 tensors in [-1, 1] on the device."""
+        # Copied, because frames may be read-only or negatively strided views of messages, which torch cannot take.
+        frames = {
+            name: image_to_tensor(torch.from_numpy(np.array(frame, order="C")).to(self.device))
+            for name, frame in (("image", request.image), ("next_image", request.next_image))
+            if frame is not None
+        }
+        rendered = []
+        for picture in pictures:
+            if picture.source == "ones":
+                resolution = geometry.resolution
+                tensor = torch.ones(3, resolution, resolution, device=self.device)
+            elif picture.source == "visible_mask":
+                mask = torch.from_numpy(request.visible_masks[picture.instance]).to(self.device, torch.float32)
+                tensor = geometry.to_network((mask * 2 - 1).expand(3, -1, -1), picture.interpolation)
+            else:
+                tensor = geometry.to_network(frames[picture.source], picture.interpolation)
+            rendered.append(tensor.flip(-1) if picture.mirrored else tensor)
+        return rendered
+
+    def _initial_latents(self, queries: list[Query], request: Request, image_latents: Tensor) -> Tensor:
+        """(len(queries), C, h, w): what the third slot starts as."""
+        if request.sampler.initial_latent == "image":
+            return image_latents
+        if request.sampler.initial_latent == "zeros":
+            return torch.zeros_like(image_latents)
+        # Drawn on the host, so that a seed means the same on every device; one stream, so that the members
+        # of a small ensemble are the first ones of a larger one.
+        generator = torch.Generator().manual_seed(request.seed)
+        shape = image_latents.shape[1:]
+        noise = torch.stack([torch.randn(shape, generator=generator) for _ in range(request.ensemble_size)])
+        noise = noise.to(self.device, self.dtype)
+        return noise[torch.tensor([query.member for query in queries], device=self.device)]
+
+    def _check_sample(self, rgb: Tensor, prompt: Tensor, class_labels: Tensor) -> None:
+        resolution = self.metadata.resolution
+        for name, x in (("rgb", rgb), ("prompt", prompt)):
+            if x.ndim != 4 or x.shape[1:] != (3, resolution, resolution):
+                raise InputError(
+                    f"{name} has shape {tuple(x.shape)}; expected (B, 3, {resolution}, {resolution}) in [-1, 1]."
+                )
+        if not len(rgb) == len(prompt) == len(class_labels):
+            raise InputError(
+                f"rgb, prompt and class_labels have {len(rgb)}, {len(prompt)} and {len(class_labels)} samples; "
+                "they need one number."
+            )
+        known = {label for task in self.metadata.tasks.values() for label in task.labels}
+        unknown = set(class_labels.tolist()) - known
+        if unknown:
+            raise InputError(f"class label {min(unknown)} is unknown; use one of {sorted(known)}.")
+
+
+def _resolve_device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"device {device!r} is unknown; use auto, cpu, cuda or cuda:N.") from None
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {device!r} is not available: this PyTorch sees no CUDA GPU; use auto or cpu.")
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {device!r} is not available: there are {torch.cuda.device_count()} CUDA GPUs.")
+    return resolved

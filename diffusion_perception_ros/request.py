@@ -1,0 +1,141 @@
+"""What one call of the pipeline asks for, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.model.metadata import CheckpointMetadata
+from diffusion_perception_ros.sampling.ensemble import ALIGNERS
+from diffusion_perception_ros.sampling.samplers import Sampler, check_sampling, find_sampler
+from diffusion_perception_ros.tasks import Task, find_task
+from diffusion_perception_ros.tasks.geometry import RESIZE_MODES
+
+
+@dataclass(frozen=True)
+class Request:
+    """Validated arguments of one call; see ``PerceptionPipeline.__call__``."""
+
+    image: NDArray[np.uint8]
+    next_image: NDArray[np.uint8] | None
+    visible_masks: Mapping[int, NDArray[np.bool_]]
+    tasks: tuple[Task, ...]
+    sampler: Sampler
+    num_inference_steps: int
+    ensemble_size: int
+    flip_members: bool
+    aligner: str
+    resize: str
+    seed: int
+
+
+def check_request(
+    metadata: CheckpointMetadata,
+    scheduler_config: Mapping[str, object],
+    image: NDArray[np.uint8],
+    next_image: NDArray[np.uint8] | None,
+    visible_masks: NDArray[np.integer] | None,
+    tasks: Sequence[str] | None,
+    num_inference_steps: int | None,
+    sampler: str | None,
+    ensemble_size: int,
+    flip_members: bool,
+    aligner: str,
+    resize: str,
+    seed: int,
+) -> Request:
+    """Check every argument and fill in the checkpoint's defaults.
+
+    Raises:
+        InputError: One sentence that names the argument, its value and the remedy.
+    """
+    _check_image("image", image)
+    if next_image is not None:
+        _check_image("next_image", next_image)
+        if next_image.shape != image.shape:
+            raise InputError(
+                f"next_image is {_size(next_image)} but image is {_size(image)}; both frames need one size."
+            )
+    masks = {} if visible_masks is None else _split_masks(visible_masks, image)
+    given = {"next_image": next_image is not None, "visible_masks": visible_masks is not None}
+    if tasks is None:
+        chosen = [find_task(name) for name in metadata.tasks]
+        chosen = [task for task in chosen if all(given[argument] for argument in task.requires)]
+    else:
+        chosen = _find_tasks(tasks, metadata, given)
+    steps = _default_steps(metadata, sampler) if num_inference_steps is None else num_inference_steps
+    for name, value in (("num_inference_steps", steps), ("ensemble_size", ensemble_size), ("seed", seed)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise InputError(f"{name} must be a whole number, not {value!r}.")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed must be from 0 to 2**63 - 1, not {seed}.")
+    chosen_sampler = find_sampler(metadata.sampler if sampler is None else sampler)
+    check_sampling(chosen_sampler, scheduler_config, int(steps), int(ensemble_size), flip_members)
+    for name, text, allowed in (("aligner", aligner, ALIGNERS), ("resize", resize, RESIZE_MODES)):
+        if text not in allowed:
+            raise InputError(f"{name} {text!r} is unknown; use one of {', '.join(allowed)}.")
+    return Request(
+        image, next_image, masks, tuple(chosen), chosen_sampler, int(steps), int(ensemble_size), flip_members,
+        aligner, resize, int(seed),
+    )  # fmt: skip
+
+
+def _default_steps(metadata: CheckpointMetadata, sampler: str | None) -> int:
+    one_step = sampler is not None and find_sampler(sampler).one_step
+    return 1 if one_step else metadata.num_inference_steps
+
+
+def _find_tasks(tasks: Sequence[str], metadata: CheckpointMetadata, given: Mapping[str, bool]) -> list[Task]:
+    if isinstance(tasks, str):
+        raise InputError(f"tasks must be a sequence of names, such as ({tasks!r},), not the string {tasks!r}.")
+    if not tasks:
+        raise InputError(f"tasks is empty; choose from {', '.join(metadata.tasks)}.")
+    if len(set(tasks)) < len(tasks):
+        raise InputError(f"tasks {', '.join(tasks)} names one twice; name each once.")
+    chosen = []
+    for name in tasks:
+        task = find_task(name)
+        if name not in metadata.tasks:
+            raise InputError(
+                f"checkpoint {metadata.name!r} was not trained for task {name!r}; it knows {', '.join(metadata.tasks)}."
+            )
+        for argument in task.requires:
+            if not given[argument]:
+                raise InputError(f"task {name!r} needs the argument {argument}; pass it or leave the task out.")
+        chosen.append(task)
+    return chosen
+
+
+def _check_image(name: str, image: NDArray[np.uint8]) -> None:
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"{name} must be a numpy array of uint8 RGB, not {type(image).__name__}.")
+    if image.dtype != np.uint8:
+        detail = ", and it holds NaN" if image.dtype.kind == "f" and np.isnan(image).any() else ""
+        raise InputError(f"{name} has dtype {image.dtype}{detail}; convert it to uint8 RGB with values from 0 to 255.")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputError(f"{name} has shape {image.shape}; expected (height, width, 3), none of them zero.")
+
+
+def _split_masks(labels: NDArray[np.integer], image: NDArray[np.uint8]) -> dict[int, NDArray[np.bool_]]:
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
+        kind = labels.dtype if isinstance(labels, np.ndarray) else type(labels).__name__
+        raise InputError(
+            f"visible_masks is {kind}; expected an integer label image: 0 background, k the visible pixels of object k."
+        )
+    if labels.shape != image.shape[:2]:
+        raise InputError(f"visible_masks has shape {labels.shape} but image is {_size(image)}; they need one size.")
+    ids = np.unique(labels)
+    if ids[0] < 0:
+        raise InputError(f"visible_masks holds the label {ids[0]}; labels start at 0 (background).")
+    ids = ids[ids > 0]
+    if not len(ids):
+        raise InputError("visible_masks is empty (all background); pass None where no object is visible.")
+    return {int(i): labels == i for i in ids}
+
+
+def _size(image: NDArray[np.uint8]) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"

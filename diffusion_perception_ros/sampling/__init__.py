@@ -1,0 +1,1 @@
+"""How it is computed: few-step schedules and ensembling."""

@@ -1,0 +1,65 @@
+"""Amodal completion: the whole of each partly hidden object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusion_perception_ros.model.metadata import TargetEncoding
+from diffusion_perception_ros.predictions import AmodalInstance
+from diffusion_perception_ros.tasks.task import DecodeContext, Picture, Task
+
+
+class Amodal(Task):
+    """The object behind each visible mask.
+
+    ``rgb_on_white`` (pix2gestalt, Ozguroglu et al., CVPR 2024) answers with the whole object on a white
+    background; what is not white is the object, so white objects are beyond it. ``mask`` answers with the
+    mask itself, -1 and 1.
+    """
+
+    name = "amodal"
+    released = TargetEncoding("rgb_on_white", labels=(1001,), parameters={"threshold": 230.0})
+    kinds: ClassVar[Mapping[str, tuple[str, ...]]] = {"rgb_on_white": ("threshold",), "mask": ()}
+    requires: ClassVar[tuple[str, ...]] = ("visible_masks",)
+
+    def prompts(self, encoding: TargetEncoding, instances: Sequence[int]) -> list[Picture]:
+        """The visible mask of each instance."""
+        return [Picture("visible_mask", "nearest", instance) for instance in instances]
+
+    def decode(self, images: Tensor, context: DecodeContext) -> dict[str, Any]:
+        """``amodal``: per instance the per-channel median of the members, resized, then thresholded."""
+        median = context.geometry.to_input(images[:, :, 0].median(dim=0).values)  # (instances, 3, H, W)
+        masks = _threshold(median, context.encoding).cpu().numpy()
+        appearances: list[Any] = [None] * len(masks)
+        if context.encoding.kind == "rgb_on_white":
+            rgb = median.add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
+            appearances = list(rgb.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+        member_masks = None
+        if len(images) > 1:
+            member_masks = _threshold(context.geometry.to_input(images[:, :, 0]), context.encoding).cpu().numpy()
+
+        instances = []
+        for i, (instance, visible) in enumerate(context.visible_masks.items()):
+            mask = masks[i] | visible
+            agreement = float("nan")
+            if member_masks is not None:
+                agreement = float(np.mean([_iou(member | visible, mask) for member in member_masks[:, i]]))
+            instances.append(AmodalInstance(instance, visible, mask, appearances[i], agreement))
+        return {"amodal": instances}
+
+
+def _threshold(images: Tensor, encoding: TargetEncoding) -> Tensor:
+    """(..., 3, H, W) to (..., H, W) bool: where the object is."""
+    if encoding.kind == "mask":
+        return images.mean(dim=-3) > 0
+    return images.amin(dim=-3) < encoding.parameters["threshold"] / 127.5 - 1
+
+
+def _iou(a: np.ndarray[Any, np.dtype[np.bool_]], b: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
+    union = np.count_nonzero(a | b)
+    return np.count_nonzero(a & b) / union if union else 1.0

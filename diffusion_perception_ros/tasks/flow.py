@@ -1,0 +1,54 @@
+"""Dense optical flow from an image to the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from diffusion_perception_ros.model.metadata import TargetEncoding
+from diffusion_perception_ros.tasks.task import DecodeContext, Picture, Task
+
+
+class Flow(Task):
+    """Displacement of every pixel, one image for dx and one for dy, prompted with the next image."""
+
+    name = "flow"
+    released = TargetEncoding("displacement", labels=(1002, 1003), parameters={"max_displacement": 75.0})
+    kinds: ClassVar[Mapping[str, tuple[str, ...]]] = {"displacement": ("max_displacement",)}
+    requires: ClassVar[tuple[str, ...]] = ("next_image",)
+
+    def prompts(self, encoding: TargetEncoding, instances: Sequence[int]) -> list[Picture]:
+        """The next image, resized as the image is."""
+        return [Picture("next_image", encoding.image_interpolation)]
+
+    def decode(self, images: Tensor, context: DecodeContext) -> dict[str, Any]:
+        """``flow`` in input pixels; NaN where a component leaves the representable range [-1, 1].
+
+        Network values times ``max_displacement`` are pixels of a frame of ``flow_reference_size`` squashed
+        onto the network's square.
+        """
+        geometry = context.geometry
+        reference = images.new_tensor(context.flow_reference_size)
+        scale = context.encoding.parameters["max_displacement"] * geometry.resolution / reference
+        scale = (scale * images.new_tensor(geometry.pixel_scale)).view(2, 1, 1)
+
+        members = images[:, 0].mean(dim=2)  # (members, 2, R, R)
+        value = geometry.to_input(members.mean(dim=0))
+        representable = (value.abs() <= 1).all(dim=0, keepdim=True)
+        flow = torch.where(representable, value * scale, torch.nan)
+        fields: dict[str, Any] = {
+            "flow": flow.permute(1, 2, 0).contiguous().cpu().numpy(),
+            "max_displacement": tuple(scale.flatten().tolist()),
+        }
+        if len(members) >= 3:
+            deviation = geometry.to_input(members.std(dim=0)) * scale
+            fields["flow_standard_deviation"] = deviation.norm(dim=0).cpu().numpy()
+        return fields
+
+    def unmirror(self, images: Tensor) -> Tensor:
+        """Seen in a mirror, motion to the right is motion to the left."""
+        sign = images.new_tensor([-1.0, 1.0]).view(1, 2, 1, 1, 1)
+        return images.flip(-1) * sign

@@ -1,0 +1,89 @@
+"""The contract of a task: which pictures it is asked with, and what its answer means."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffusion_perception_ros.model.metadata import TargetEncoding
+from diffusion_perception_ros.tasks.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture as the network sees it; equal pictures are encoded once, whichever tasks use them.
+
+    Attributes:
+        source: ``image``, ``next_image``, ``visible_mask`` (of ``instance``, -1 and 1) or ``ones``.
+        interpolation: How it is resized to the network's resolution.
+        instance: The label that a ``visible_mask`` is about.
+        mirrored: Flipped left to right.
+    """
+
+    source: str
+    interpolation: str = "bilinear"
+    instance: int = 0
+    mirrored: bool = False
+
+
+@dataclass(frozen=True)
+class DecodeContext:
+    """What a task needs to turn its images into physical units.
+
+    Attributes:
+        encoding: The checkpoint's encoding of this task.
+        geometry: From the network's square back to the input's pixels.
+        flow_reference_size: See ``CheckpointMetadata``.
+        aligner: Name of the ensemble aligner.
+        visible_masks: (H, W) bool by instance id.
+    """
+
+    encoding: TargetEncoding
+    geometry: Geometry
+    flow_reference_size: tuple[int, int]
+    aligner: str
+    visible_masks: Mapping[int, NDArray[np.bool_]]
+
+
+class Task(ABC):
+    """One thing the generalist can be asked.
+
+    A further task is one file with a subclass, one ``register`` call, and labels from 1005 on.
+
+    Attributes:
+        name: What users write.
+        released: The released generalist's encoding, None for a task it was not trained for.
+        kinds: The encodings that ``decode`` knows, with the names of the parameters each needs.
+        requires: Arguments of the pipeline's call that the task cannot do without.
+    """
+
+    name: ClassVar[str]
+    released: ClassVar[TargetEncoding | None] = None
+    kinds: ClassVar[Mapping[str, tuple[str, ...]]]
+    requires: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def prompts(self, encoding: TargetEncoding, instances: Sequence[int]) -> list[Picture]:
+        """The prompt picture of each answer wanted: one, or one per instance."""
+
+    @abstractmethod
+    def decode(self, images: Tensor, context: DecodeContext) -> dict[str, Any]:
+        """Answers in physical units.
+
+        Args:
+            images: (members, prompts, labels, 3, R, R) float32, nominally in [-1, 1].
+            context: Encoding, geometry and masks.
+
+        Returns:
+            Fields of ``PerceptionOutput`` by name; names it does not have go to its ``extra``.
+        """
+
+    def unmirror(self, images: Tensor) -> Tensor:
+        """Answers to mirrored pictures, (prompts, labels, 3, R, R), as if they had not been mirrored."""
+        return images.flip(-1)

@@ -1,0 +1,222 @@
+"""Checkpoint folders: written, converted, read back, and what is said of broken ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL, write_official
+from diffusers import AutoencoderTiny
+from safetensors.torch import load_file, save_file
+
+from diffusion_perception_ros.checkpoint import convert_official
+from diffusion_perception_ros.cli import main
+from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.model import folder as checkpoint_folder
+from diffusion_perception_ros.model.codec import ImageCodec
+from diffusion_perception_ros.model.metadata import CheckpointMetadata
+from diffusion_perception_ros.pipeline import PerceptionPipeline
+
+HEADS = ["--num-attention-heads", "4"]
+
+
+def weights_of(pipe: PerceptionPipeline) -> dict[str, torch.Tensor]:
+    vae: dict[str, torch.Tensor] = pipe.codec.vae.state_dict()
+    return {**pipe.transformer.state_dict(), **{f"vae.{key}": value for key, value in vae.items()}}
+
+
+def test_saved_and_loaded_is_the_same(tmp_path: Path, pipe: PerceptionPipeline) -> None:
+    pipe.save_pretrained(tmp_path / "saved")
+    loaded = PerceptionPipeline.from_pretrained(tmp_path / "saved")
+    assert loaded.metadata == pipe.metadata
+    assert all(loaded.scheduler_config[key] == value for key, value in pipe.scheduler_config.items())
+    assert loaded.transformer.config.items() >= {**SMALL, "hidden_size": 64, "num_layers": 2, "mlp_size": 256}.items()
+    want = weights_of(pipe)
+    assert weights_of(loaded).keys() == want.keys()
+    assert all(torch.equal(value, want[name]) for name, value in weights_of(loaded).items())
+
+
+def test_loads_straight_in_half_precision(tmp_path: Path, pipe: PerceptionPipeline) -> None:
+    pipe.save_pretrained(tmp_path)
+    loaded = PerceptionPipeline.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    assert loaded.dtype == torch.bfloat16
+    assert {p.dtype for p in loaded.transformer.parameters()} == {torch.bfloat16}
+    depth = loaded(np.zeros((60, 80, 3), np.uint8), tasks=("depth",)).depth_relative
+    assert depth is not None
+    assert np.isfinite(depth).all()
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_convert_streams_what_loading_and_saving_would_write(
+    tmp_path: Path, stable_diffusion: Path, monkeypatch: pytest.MonkeyPatch, sharded: bool
+) -> None:
+    write_official(tmp_path / "a.pt")
+    if sharded:
+        monkeypatch.setattr(checkpoint_folder, "_SHARD_SIZE", "100KB")
+    assert main(["convert", str(tmp_path / "a.pt"), str(stable_diffusion), str(tmp_path / "out"), *HEADS]) == 0
+    files = list((tmp_path / "out" / "transformer").glob("*.safetensors"))
+    assert (len(files) > 1) == sharded
+    converted = PerceptionPipeline.from_pretrained(tmp_path / "out")
+    want = PerceptionPipeline.from_official(tmp_path / "a.pt", stable_diffusion, num_attention_heads=4)
+    assert converted.metadata == want.metadata
+    assert dict(converted.transformer.config).items() >= {**SMALL}.items()
+    assert all(torch.equal(value, weights_of(want)[name]) for name, value in weights_of(converted).items())
+
+
+def test_convert_to_bfloat16(tmp_path: Path, stable_diffusion: Path) -> None:
+    write_official(tmp_path / "a.pt")
+    arguments = ["convert", str(tmp_path / "a.pt"), str(stable_diffusion), str(tmp_path / "out"), *HEADS]
+    assert main([*arguments, "--dtype", "bfloat16"]) == 0
+    stored = load_file(tmp_path / "out" / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.bfloat16}
+
+
+def test_convert_refuses_what_it_would_destroy(
+    tmp_path: Path, stable_diffusion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_official(tmp_path / "a.pt")
+    arguments = ["convert", str(tmp_path / "a.pt"), str(stable_diffusion), str(tmp_path / "out"), *HEADS]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("ten years")
+    assert main(arguments) == 2
+    assert "use --overwrite" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite"]) == 2
+    assert "no checkpoint folder" in capsys.readouterr().err
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "ten years"
+    shutil.rmtree(tmp_path / "out")
+    assert main(arguments) == 0
+    assert main([*arguments, "--overwrite"]) == 0
+
+
+def test_convert_leaves_nothing_of_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_official(tmp_path / "a.pt")
+    (tmp_path / "sd").mkdir()
+    assert main(["convert", str(tmp_path / "a.pt"), str(tmp_path / "sd"), str(tmp_path / "out"), *HEADS]) == 2
+    assert "no scheduler/scheduler_config.json in it" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "sd"]
+
+
+def test_tiny_codec_is_a_drop_in(tmp_path: Path, stable_diffusion: Path) -> None:
+    torch.manual_seed(0)
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8), scaling_factor=1.0
+    )
+    shutil.copytree(stable_diffusion, tmp_path / "sd")
+    shutil.rmtree(tmp_path / "sd" / "vae")
+    tiny.save_pretrained(tmp_path / "sd" / "vae")
+    write_official(tmp_path / "a.pt")
+    pipe = PerceptionPipeline.from_official(tmp_path / "a.pt", tmp_path / "sd", num_attention_heads=4)
+    assert (pipe.codec.name, pipe.codec.downscale, pipe.codec.latent_channels) == ("AutoencoderTiny", 8, 4)
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        latents = pipe.codec.encode(images)
+        assert torch.equal(latents, tiny.eval().encode(images).latents)
+        assert torch.equal(pipe.codec.decode(latents), tiny.decode(latents).sample)
+    pipe.save_pretrained(tmp_path / "saved")
+    assert PerceptionPipeline.from_pretrained(tmp_path / "saved").codec.name == "AutoencoderTiny"
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    content = json.loads(path.read_text())
+    content.update(changes)
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+
+def edit_weights(path: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path)
+
+
+TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
+BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no folder": (shutil.rmtree, "there is no such folder|no perception.json"),
+    "no metadata": (lambda f: (f / "perception.json").unlink(), "no perception.json in it"),
+    "bad json": (lambda f: (f / "perception.json").write_text("{"), "not readable as JSON"),
+    "field missing": (lambda f: edit_json(f / "perception.json", resolution=None), "'resolution' is missing"),
+    "field unknown": (lambda f: edit_json(f / "perception.json", colour="red"), "unknown field 'colour'"),
+    "wrong type": (lambda f: edit_json(f / "perception.json", resolution="big"), "perception.json: invalid literal"),
+    "resolution": (lambda f: edit_json(f / "perception.json", resolution=128), "does not fit latents"),
+    "encoding": (
+        lambda f: edit_json(
+            f / "perception.json",
+            tasks={"depth": {"kind": "odd", "labels": [1000], "image_interpolation": "bilinear", "parameters": {}}},
+        ),
+        "does not know the target encoding 'odd'",
+    ),
+    "label": (
+        lambda f: edit_json(
+            f / "perception.json",
+            tasks={"depth": {"kind": "affine", "labels": [7], "image_interpolation": "area", "parameters": {}}},
+        ),
+        "has no weights for",
+    ),
+    "no vae": (lambda f: shutil.rmtree(f / "vae"), "no vae/config.json in it"),
+    "no vae weights": (lambda f: (f / "vae/diffusion_pytorch_model.safetensors").unlink(), "weights cannot be read"),
+    "strange vae": (lambda f: edit_json(f / "vae/config.json", _class_name="VQModel"), "VQModel is not supported"),
+    "no scheduler": (lambda f: shutil.rmtree(f / "scheduler"), "no scheduler/scheduler_config.json"),
+    "bad schedule": (
+        lambda f: edit_json(f / "scheduler/scheduler_config.json", beta_schedule="odd"),
+        "scheduler_config.json: odd is not implemented",
+    ),
+    "no transformer": (lambda f: shutil.rmtree(f / "transformer"), "no transformer/config.json in it"),
+    "cut weights": (lambda f: (f / TRANSFORMER).write_bytes((f / TRANSFORMER).read_bytes()[:5000]), "cannot be read"),
+    "weight missing": (
+        lambda f: edit_weights(f / TRANSFORMER, lambda w: w.pop("pos_embed")),
+        "'pos_embed' is missing",
+    ),
+    "weight extra": (
+        lambda f: edit_weights(f / TRANSFORMER, lambda w: w.update(surprise=torch.zeros(1))),
+        "'surprise' does not belong there",
+    ),
+    "weight shape": (
+        lambda f: edit_weights(f / TRANSFORMER, lambda w: w.update(pos_embed=torch.zeros(1, 9, 64))),
+        "pos_embed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "sentence"), BROKEN.values(), ids=BROKEN)
+def test_broken_folders(tmp_path: Path, pipe: PerceptionPipeline, damage: Callable[[Path], Any], sentence: str) -> None:
+    pipe.save_pretrained(tmp_path / "saved")
+    damage(tmp_path / "saved")
+    with pytest.raises(InputError, match=sentence) as caught:
+        PerceptionPipeline.from_pretrained(tmp_path / "saved")
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_that_do_not_fit(pipe: PerceptionPipeline) -> None:
+    other = PerceptionPipeline.random(128)
+    with pytest.raises(InputError, match="does not fit latents"):
+        PerceptionPipeline(other.transformer, pipe.codec, pipe.scheduler_config, pipe.metadata)
+    wide = PerceptionPipeline.random(64).codec
+    wide.latent_channels = 16
+    with pytest.raises(InputError, match="3 x 16"):
+        PerceptionPipeline(pipe.transformer, wide, pipe.scheduler_config, pipe.metadata)
+
+
+def test_metadata_round_trip(pipe: PerceptionPipeline) -> None:
+    text = json.dumps(pipe.metadata.to_dict())
+    assert CheckpointMetadata.from_dict(json.loads(text), "here") == pipe.metadata
+
+
+def test_convert_official_says_what_is_wrong_before_it_writes(tmp_path: Path, stable_diffusion: Path) -> None:
+    write_official(tmp_path / "a.pt", in_channels=8)
+    with pytest.raises(InputError, match="takes 8 channels"):
+        convert_official(tmp_path / "a.pt", stable_diffusion, tmp_path / "out", num_attention_heads=4)
+    assert not (tmp_path / "out").exists()
+    assert isinstance(checkpoint_folder.load_codec(stable_diffusion, torch.float32), ImageCodec)
+
+
+def test_unknown_device() -> None:
+    for device, sentence in (("gpu", "is unknown"), ("cuda", "no CUDA GPU")):
+        if device == "cuda" and torch.cuda.is_available():
+            continue
+        with pytest.raises(InputError, match=sentence):
+            PerceptionPipeline.random(64, device=device)

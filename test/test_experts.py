@@ -1,0 +1,66 @@
+"""The mixture of experts against a slow one that asks each token in turn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diffusion_perception_ros.model.experts import ExpertLinear, MixtureOfExperts, grouped_linear
+
+
+def slow_mixture(moe: MixtureOfExperts, token: torch.Tensor) -> torch.Tensor:
+    scores = (moe.gate.weight @ token).softmax(0)
+    out = torch.zeros_like(token)
+    for expert in scores.argsort(descending=True)[: moe.gate.num_experts_per_tok]:
+        hidden = F.gelu(moe.fc1.weight[expert] @ token + moe.fc1.bias[expert], approximate="tanh")
+        out += scores[expert] * (moe.fc2.weight[expert] @ hidden + moe.fc2.bias[expert])
+    return out
+
+
+@pytest.mark.parametrize(("num_experts", "top_k"), [(4, 2), (6, 3), (8, 1), (2, 2)])
+def test_mixture_matches_token_by_token(num_experts: int, top_k: int) -> None:
+    torch.manual_seed(0)
+    moe = MixtureOfExperts(20, 48, num_experts, top_k)
+    for layer in (moe.fc1, moe.fc2):
+        torch.nn.init.normal_(layer.bias)
+    x = torch.randn(3, 7, 20)
+    with torch.no_grad():
+        want = torch.stack([slow_mixture(moe, token) for token in x.flatten(0, 1)]).view_as(x)
+        torch.testing.assert_close(moe(x), want, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_are_not_renormalised() -> None:
+    """Doubling every expert's share would show if the top-k weights were made to sum to one."""
+    moe = MixtureOfExperts(8, 16, 4, 2)
+    weights, _ = moe.gate(torch.zeros(5, 8))
+    torch.testing.assert_close(weights, torch.full((5, 2), 0.25))
+
+
+def test_router_scores_are_float32_in_half_precision() -> None:
+    moe = MixtureOfExperts(8, 16, 4, 2).to(torch.bfloat16)
+    weights, _ = moe.gate(torch.randn(5, 8, dtype=torch.bfloat16))
+    assert weights.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [16, 18])
+def test_grouped_linear_with_empty_groups(dtype: torch.dtype, width: int) -> None:
+    """Width 18 does not fill 16-byte words, so that both ways of computing it are seen."""
+    torch.manual_seed(0)
+    weight = torch.randn(4, 12, width).to(dtype)
+    rows = torch.randn(9, width).to(dtype)
+    ends = torch.tensor([0, 5, 5, 9], dtype=torch.int32)
+    want = torch.cat([rows[:5] @ weight[1].T, rows[5:] @ weight[3].T])
+    torch.testing.assert_close(grouped_linear(rows, weight, ends), want, rtol=2e-2, atol=2e-2)
+
+
+def test_gradients_reach_every_weight_that_was_used() -> None:
+    moe = MixtureOfExperts(16, 32, 4, 4)
+    moe(torch.randn(2, 8, 16)).square().sum().backward()
+    for layer in (moe.fc1, moe.fc2):
+        assert isinstance(layer, ExpertLinear)
+        assert layer.weight.grad is not None
+        assert (layer.weight.grad.flatten(1).norm(dim=1) > 0).all()
+    assert moe.gate.weight.grad is not None
+    assert moe.gate.weight.grad.norm() > 0

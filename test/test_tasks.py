@@ -1,0 +1,212 @@
+"""From the network's images to metres, pixels and masks, and between the camera's frame and the network's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffusion_perception_ros import tasks
+from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.model.metadata import CheckpointMetadata, TargetEncoding
+from diffusion_perception_ros.pipeline import PerceptionPipeline
+from diffusion_perception_ros.tasks import DecodeContext, Picture, Task, find_task
+from diffusion_perception_ros.tasks.geometry import Geometry
+
+SIZES = st.integers(8, 200)
+
+
+@given(height=SIZES, width=SIZES, resolution=st.sampled_from([32, 64]), mode=st.sampled_from(["squash", "letterbox"]))
+def test_there_and_back_again(height: int, width: int, resolution: int, mode: str) -> None:
+    """A linear ramp survives both resizings away from the border, whatever the sizes."""
+    geometry = Geometry(height, width, resolution, mode)
+    ramp = torch.linspace(0, 1, width).expand(1, height, width).contiguous()
+    square = geometry.to_network(ramp, "bilinear")
+    assert square.shape == (1, resolution, resolution)
+    back = geometry.to_input(square)
+    assert back.shape == (1, height, width)
+    margin = int(np.ceil(max(geometry.pixel_scale) * 1.5))
+    inside = slice(margin, width - margin)
+    # A network pixel covers pixel_scale input pixels, whose ramp spans that many steps.
+    torch.testing.assert_close(back[..., inside], ramp[..., inside], rtol=0, atol=1.5 * geometry.pixel_scale[0] / width)
+
+
+@given(height=SIZES, width=SIZES)
+def test_letterbox_keeps_the_aspect_ratio(height: int, width: int) -> None:
+    geometry = Geometry(height, width, 512, "letterbox")
+    assert max(geometry.content) == 512
+    scale_x, scale_y = geometry.pixel_scale
+    assert scale_x == pytest.approx(scale_y, rel=0.05)
+    white = geometry.to_network(torch.ones(1, height, width), "bilinear")
+    assert white.sum() == pytest.approx(geometry.content[0] * geometry.content[1])
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "nearest-exact", "bilinear", "area"])
+def test_released_interpolations(interpolation: str) -> None:
+    image = torch.rand(3, 48, 80)
+    align = False if interpolation == "bilinear" else None
+    want = F.interpolate(image[None], size=(64, 64), mode=interpolation, align_corners=align)[0]
+    assert torch.equal(Geometry(48, 80, 64).to_network(image, interpolation), want)
+
+
+def context(task: str, height: int, width: int, resolution: int = 64, **changes: Any) -> DecodeContext:
+    encoding = find_task(task).released
+    assert encoding is not None
+    values: dict[str, Any] = {
+        "encoding": encoding,
+        "geometry": Geometry(height, width, resolution),
+        "flow_reference_size": (512, 384),
+        "aligner": "standardize",
+        "visible_masks": {},
+    }
+    return DecodeContext(**(values | changes))
+
+
+def test_depth_is_not_stretched_per_frame() -> None:
+    images = torch.full((1, 1, 1, 3, 64, 64), -0.5)
+    images[..., :32, :] = 0.5
+    depth = find_task("depth").decode(images, context("depth", 64, 64))["depth_relative"]
+    assert depth.dtype == np.float32
+    assert set(np.unique(depth)) == {0.25, 0.75}
+    beyond = find_task("depth").decode(images * 10, context("depth", 64, 64))["depth_relative"]
+    assert set(np.unique(beyond)) == {0.0, 1.0}
+
+
+def test_depth_is_the_mean_of_the_channels() -> None:
+    images = torch.zeros(1, 1, 1, 3, 64, 64)
+    images[:, :, :, 0] = 0.9
+    depth = find_task("depth").decode(images, context("depth", 30, 40))["depth_relative"]
+    np.testing.assert_allclose(depth, (0.3 + 1) / 2, rtol=1e-6)
+    assert depth.shape == (30, 40)
+
+
+@pytest.mark.parametrize(("height", "width"), [(384, 512), (480, 640), (100, 333)])
+def test_flow_in_input_pixels(height: int, width: int) -> None:
+    """The released rule: u x W / 512 and v x H / 384, with 75 pixels for 1.0."""
+    images = torch.empty(1, 1, 2, 3, 64, 64)
+    images[:, :, 0], images[:, :, 1] = 0.2, -0.4
+    fields = find_task("flow").decode(images, context("flow", height, width))
+    assert fields["flow"].shape == (height, width, 2)
+    np.testing.assert_allclose(fields["flow"][..., 0], 0.2 * 75 * width / 512, rtol=1e-5)
+    np.testing.assert_allclose(fields["flow"][..., 1], -0.4 * 75 * height / 384, rtol=1e-5)
+    assert fields["max_displacement"] == pytest.approx((75 * width / 512, 75 * height / 384))
+    assert "flow_standard_deviation" not in fields
+
+
+def test_flow_under_letterbox_uses_one_scale_for_the_picture() -> None:
+    """640x480 letterboxed to 64x64 shrinks both axes tenfold; the network's v still counts 384 rows for the square."""
+    images = torch.full((1, 1, 2, 3, 64, 64), 0.1)
+    geometry = Geometry(480, 640, 64, "letterbox")
+    flow = find_task("flow").decode(images, context("flow", 480, 640, geometry=geometry))["flow"]
+    np.testing.assert_allclose(flow[..., 0], 7.5 * 640 / 512, rtol=1e-5)
+    np.testing.assert_allclose(flow[..., 1], 7.5 * 640 / 384, rtol=1e-5)
+
+
+def test_unrepresentable_flow_is_nan() -> None:
+    images = torch.zeros(1, 1, 2, 3, 64, 64)
+    images[:, :, 1, :, :32] = 1.01
+    flow = find_task("flow").decode(images, context("flow", 64, 64))["flow"]
+    assert np.isnan(flow[:31]).all()
+    assert (flow[33:] == 0).all()
+
+
+def test_flow_ensemble_is_the_mean_with_its_spread() -> None:
+    images = torch.zeros(4, 1, 2, 3, 64, 64)
+    images[:, :, 0] = torch.tensor([0.0, 0.1, 0.2, 0.3]).view(4, 1, 1, 1, 1)
+    fields = find_task("flow").decode(images, context("flow", 384, 512))
+    np.testing.assert_allclose(fields["flow"][..., 0], 0.15 * 75, rtol=1e-5)
+    np.testing.assert_allclose(fields["flow_standard_deviation"], np.std([0, 7.5, 15, 22.5], ddof=1), rtol=1e-5)
+
+
+def test_flow_in_a_mirror() -> None:
+    images = torch.rand(1, 2, 3, 4, 4)
+    back = find_task("flow").unmirror(images)
+    assert torch.equal(back[:, 0], -images[:, 0].flip(-1))
+    assert torch.equal(back[:, 1], images[:, 1].flip(-1))
+
+
+def square(size: int, low: int, high: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    mask = np.zeros((size, size), bool)
+    mask[low:high, low:high] = True
+    return mask
+
+
+def test_amodal_mask_is_what_is_not_white() -> None:
+    images = torch.ones(1, 1, 1, 3, 64, 64)
+    images[..., 10:40, 10:40] = 0.0
+    images[..., 50:60, 50:60] = 240 / 127.5 - 1  # nearly white: background
+    images[:, :, :, 1, 45:48, 45:48] = -1.0  # magenta: one dark channel is enough
+    visible = square(64, 5, 20)
+    (instance,) = find_task("amodal").decode(images, context("amodal", 64, 64, visible_masks={3: visible}))["amodal"]
+    want = square(64, 10, 40) | visible | square(64, 45, 48)
+    assert instance.id == 3
+    assert np.array_equal(instance.mask, want)
+    assert np.isnan(instance.agreement)
+    assert instance.appearance.shape == (64, 64, 3)
+    assert tuple(instance.appearance[20, 20]) == (128, 128, 128)
+    assert tuple(instance.appearance[46, 46]) == (255, 0, 255)
+
+
+def test_amodal_masks_as_masks() -> None:
+    images = -torch.ones(1, 1, 1, 3, 64, 64)
+    images[..., 10:40, 10:40] = 1.0
+    encoding = TargetEncoding("mask", labels=(1001,))
+    (instance,) = find_task("amodal").decode(
+        images, context("amodal", 64, 64, encoding=encoding, visible_masks={1: square(64, 12, 15)})
+    )["amodal"]
+    assert np.array_equal(instance.mask, square(64, 10, 40))
+    assert instance.appearance is None
+
+
+def test_amodal_ensemble_is_the_median_and_knows_its_agreement() -> None:
+    images = torch.ones(3, 1, 1, 3, 64, 64)
+    images[0, ..., 10:30, 10:30] = -1.0
+    images[1:, ..., 10:40, 10:40] = -1.0
+    visible = square(64, 10, 12)
+    (instance,) = find_task("amodal").decode(images, context("amodal", 64, 64, visible_masks={1: visible}))["amodal"]
+    assert np.array_equal(instance.mask, square(64, 10, 40))
+    assert instance.agreement == pytest.approx((20**2 / 30**2 + 1 + 1) / 3)
+
+
+def test_amodal_masks_are_thresholded_after_resizing() -> None:
+    images = torch.ones(1, 1, 1, 3, 64, 64)
+    images[..., :32] = -1.0
+    masks = {1: np.zeros((200, 300), bool)}
+    (instance,) = find_task("amodal").decode(images, context("amodal", 200, 300, visible_masks=masks))["amodal"]
+    assert instance.mask.shape == (200, 300)
+    assert instance.mask[:, :148].all()
+    assert not instance.mask[:, 155:].any()
+
+
+class Normals(Task):
+    """A further task, as a user would add it."""
+
+    name = "normals"
+    kinds: ClassVar[dict[str, tuple[str, ...]]] = {"unit_vector": ()}
+
+    def prompts(self, encoding: TargetEncoding, instances: Sequence[int]) -> list[Picture]:
+        return [Picture("ones")]
+
+    def decode(self, images: torch.Tensor, context: DecodeContext) -> dict[str, Any]:
+        return {"normals": F.normalize(context.geometry.to_input(images[0, 0, 0]), dim=0).numpy()}
+
+
+def test_a_further_task_is_one_class_and_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "_TASKS", dict(tasks._TASKS))
+    tasks.register(Normals())
+    with pytest.raises(InputError, match="registered already"):
+        tasks.register(Normals())
+    small = PerceptionPipeline.random(64, num_labels=1006, patch_labels=(1000, 1001, 1002, 1003, 1005))
+    encodings = {**small.metadata.tasks, "normals": TargetEncoding("unit_vector", labels=(1005,))}
+    metadata = CheckpointMetadata(64, encodings, sampler="ddim_trailing", num_inference_steps=1)
+    pipe = PerceptionPipeline(small.transformer, small.codec, small.scheduler_config, metadata)
+    output = pipe(np.zeros((30, 40, 3), np.uint8), tasks=("depth", "normals"))
+    assert output.depth_relative is not None
+    assert output.extra["normals"].shape == (3, 30, 40)
+    np.testing.assert_allclose(np.linalg.norm(output.extra["normals"], axis=0), 1, rtol=1e-5)
