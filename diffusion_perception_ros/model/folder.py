@@ -25,7 +25,7 @@ from diffusion_perception_ros.model.transformer import DiTMoETransformer
 _AUTOENCODERS: dict[str, Any] = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 _METADATA_FILE = "perception.json"
 # Small, because a shard is what converting and saving hold in memory.
-_SHARD_SIZE = "500MB"
+_SHARD_SIZE = "250MB"
 _SHARD_PATTERN = SAFETENSORS_WEIGHTS_NAME.replace(".safetensors", "{suffix}.safetensors")
 
 

@@ -8,7 +8,6 @@ import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ from diffusion_perception_ros.model.transformer import DiTMoETransformer
 
 # The labels behind the four patch convolutions of a generalist, `conv_in_1` to `conv_in_4`.
 PATCH_LABELS = (1000, 1001, 1002, 1003)
+_BYTES_PER_MAP = 100_000_000
 
 
 class OfficialCheckpoint:
     """A released ``.pt`` file: generalist or single-task, with experts or dense.
 
-    Opening reads names and shapes only. Weights are read through a memory map that lasts for one ``load``, so
-    that the host never holds more than what was asked for.
+    Opening reads names and shapes only; the weights stay on disk until ``load`` asks for them.
 
     Args:
         path: The file; a state dict, or a training file that has it under ``ema``.
@@ -53,24 +52,26 @@ class OfficialCheckpoint:
 
     def load(self, names: Iterable[str], dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
         """Some of the transformer's weights, stacked as it wants them."""
-        state_dict = read_state_dict(self.path)
         weights = {}
+        state_dict, bytes_read = read_state_dict(self.path), 0
         for name in names:
+            # Pages of a memory map that were read count as used memory until the map goes.
+            if bytes_read > _BYTES_PER_MAP:
+                state_dict, bytes_read = read_state_dict(self.path), 0
             keys, stacked = _released_names(name, self.config)
-            # A copy even where type and device are the same: the map goes when this returns.
-            tensors = [state_dict[key].to(device=device, dtype=dtype, copy=not stacked) for key in keys]
-            weights[name] = torch.stack(tensors) if stacked else tensors[0]
+            weight = torch.empty(self.shapes[name], dtype=dtype, device=device)
+            for slot, key in zip(weight if stacked else [weight], keys, strict=True):
+                slot.copy_(state_dict[key])
+                bytes_read += state_dict[key].nbytes
+            weights[name] = weight
         return weights
 
     def load_transformer(self, dtype: torch.dtype, device: torch.device) -> DiTMoETransformer:
         """The whole network, ready to run."""
         with init_empty_weights():
             transformer: DiTMoETransformer = DiTMoETransformer(**self.config)
-        weights: dict[str, Tensor] = {}
-        # One map per block: pages that were read count as used memory until their map goes.
-        by_block = groupby(self.shapes, key=lambda name: name.split(".")[:2] if name.startswith("blocks.") else [])
-        for _, names in tqdm(by_block, total=self.config["num_layers"] + 2, desc="loading", disable=None, leave=False):
-            weights |= self.load(names, dtype, device)
+        names = tqdm(self.shapes, desc="loading", unit="weight", disable=None, leave=False)
+        weights = self.load(names, dtype, device)
         transformer.load_state_dict(weights, assign=True)
         transformer.to(device)
         transformer.eval().requires_grad_(False)
