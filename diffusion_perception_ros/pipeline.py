@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_perception_ros.checkpoint import check_parts, released_metadata
+from diffusion_perception_ros.device import resolve_device
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model import folder as checkpoint_folder
 from diffusion_perception_ros.model.codec import ImageCodec
@@ -22,23 +23,14 @@ from diffusion_perception_ros.model.official import OfficialCheckpoint
 from diffusion_perception_ros.model.random import SCHEDULER_CONFIG, random_codec, random_transformer
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
 from diffusion_perception_ros.predictions import PerceptionOutput
+from diffusion_perception_ros.queries import Query, plan_queries, render
 from diffusion_perception_ros.request import Request, check_request
 from diffusion_perception_ros.sampling.denoise import denoise
 from diffusion_perception_ros.sampling.samplers import SAMPLERS
-from diffusion_perception_ros.tasks import DecodeContext, Picture, Task, released_encodings
-from diffusion_perception_ros.tasks.geometry import Geometry, image_to_tensor
+from diffusion_perception_ros.tasks import DecodeContext, released_encodings
+from diffusion_perception_ros.tasks.geometry import Geometry
 
 _OUTPUT_FIELDS = {f.name for f in fields(PerceptionOutput)}
-
-
-@dataclass(frozen=True)
-class Query:
-    """One sample for the network: an image, a prompt, the label that says what is wanted, and whose noise."""
-
-    image: Picture
-    prompt: Picture
-    label: int
-    member: int
 
 
 class PerceptionPipeline:
@@ -96,7 +88,7 @@ class PerceptionPipeline:
             InputError: One sentence that names the file, key or shape at fault.
         """
         checkpoint, stable_diffusion = Path(checkpoint), Path(stable_diffusion)
-        target = _resolve_device(device)
+        target = resolve_device(device)
         # The small files first: their faults should not wait for gigabytes.
         scheduler_config = checkpoint_folder.load_scheduler_config(stable_diffusion)
         codec = checkpoint_folder.load_codec(stable_diffusion, torch_dtype).to(target)
@@ -120,7 +112,7 @@ class PerceptionPipeline:
             InputError: The folder is not such a checkpoint, or a part of it cannot be read.
         """
         folder = Path(folder)
-        target = _resolve_device(device)
+        target = resolve_device(device)
         metadata = checkpoint_folder.load_metadata(folder)
         scheduler_config = checkpoint_folder.load_scheduler_config(folder)
         codec = checkpoint_folder.load_codec(folder, torch_dtype).to(target)
@@ -154,7 +146,7 @@ class PerceptionPipeline:
             scheduler_config: The noise schedule.
             config: Sizes of the transformer where they differ from a small default.
         """
-        target = _resolve_device(device)
+        target = resolve_device(device)
         codec = (codec or random_codec(seed)).to(target)
         small = {"hidden_size": 64, "num_layers": 2, "num_attention_heads": 4, "mlp_size": 256, "num_experts": 4}
         transformer = random_transformer(seed, sample_size=resolution // codec.downscale, **small | config)
@@ -281,7 +273,7 @@ class PerceptionPipeline:
             sampler, ensemble_size, flip_members, aligner, resize, seed,
         )  # fmt: skip
         geometry = Geometry(image.shape[0], image.shape[1], self.metadata.resolution, resize)
-        grids = {task.name: self._queries(task, request) for task in request.tasks}
+        grids = {task.name: plan_queries(task, self.metadata.tasks[task.name], request) for task in request.tasks}
         images = self._answer([query for grid in grids.values() for query in grid], request, geometry)
 
         outputs: dict[str, Any] = {}
@@ -298,23 +290,10 @@ class PerceptionPipeline:
         extra = {name: outputs.pop(name) for name in outputs.keys() - _OUTPUT_FIELDS}
         return PerceptionOutput(**outputs, extra=extra)
 
-    def _queries(self, task: Task, request: Request) -> list[Query]:
-        """The samples that one task needs: members, then prompts, then labels."""
-        encoding = self.metadata.tasks[task.name]
-        image = Picture("image", encoding.image_interpolation)
-        prompts = task.prompts(encoding, tuple(request.visible_masks))
-        return [
-            Query(replace(image, mirrored=mirrored), replace(prompt, mirrored=mirrored), label, member)
-            for member in range(request.ensemble_size)
-            for mirrored in [request.flip_members and member % 2 == 1]
-            for prompt in prompts
-            for label in encoding.labels
-        ]
-
     def _answer(self, queries: list[Query], request: Request, geometry: Geometry) -> Tensor:
         """Decoded (len(queries), 3, R, R) images; each picture is encoded once, all tasks share a batch."""
         pictures = list(dict.fromkeys(p for query in queries for p in (query.image, query.prompt)))
-        rendered = torch.stack(self._render(pictures, request, geometry)).to(self.dtype)
+        rendered = torch.stack(render(pictures, request, geometry, self.device)).to(self.dtype)
         latents = torch.cat([self.codec.encode(batch) for batch in rendered.split(self._codec_batch_size)])
         row = {picture: i for i, picture in enumerate(pictures)}
         to_device = partial(torch.tensor, device=self.device)
@@ -337,27 +316,6 @@ class PerceptionPipeline:
             )
             decoded += [self.codec.decode(part) for part in prediction.split(self._codec_batch_size)]
         return torch.cat(decoded)
-
-    def _render(self, pictures: list[Picture], request: Request, geometry: Geometry) -> list[Tensor]:
-        """(3, R, R) float32 tensors in [-1, 1] on the device."""
-        # Copied, because frames may be read-only or negatively strided views of messages, which torch cannot take.
-        frames = {
-            name: image_to_tensor(torch.from_numpy(np.array(frame, order="C")).to(self.device))
-            for name, frame in (("image", request.image), ("next_image", request.next_image))
-            if frame is not None
-        }
-        rendered = []
-        for picture in pictures:
-            if picture.source == "ones":
-                resolution = geometry.resolution
-                tensor = torch.ones(3, resolution, resolution, device=self.device)
-            elif picture.source == "visible_mask":
-                mask = torch.from_numpy(request.visible_masks[picture.instance]).to(self.device, torch.float32)
-                tensor = geometry.to_network((mask * 2 - 1).expand(3, -1, -1), picture.interpolation)
-            else:
-                tensor = geometry.to_network(frames[picture.source], picture.interpolation)
-            rendered.append(tensor.flip(-1) if picture.mirrored else tensor)
-        return rendered
 
     def _initial_latents(self, queries: list[Query], request: Request, image_latents: Tensor) -> Tensor:
         """(len(queries), C, h, w): what the third slot starts as."""
@@ -389,17 +347,3 @@ class PerceptionPipeline:
         unknown = set(class_labels.tolist()) - known
         if unknown:
             raise InputError(f"class label {min(unknown)} is unknown; use one of {sorted(known)}.")
-
-
-def _resolve_device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"device {device!r} is unknown; use auto, cpu, cuda or cuda:N.") from None
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {device!r} is not available: this PyTorch sees no CUDA GPU; use auto or cpu.")
-    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {device!r} is not available: there are {torch.cuda.device_count()} CUDA GPUs.")
-    return resolved

@@ -67,7 +67,7 @@ def check_request(
         chosen = [task for task in chosen if all(given[argument] for argument in task.requires)]
     else:
         chosen = _find_tasks(tasks, metadata, given)
-    steps = _default_steps(metadata, sampler) if num_inference_steps is None else num_inference_steps
+    steps = default_steps(metadata, sampler) if num_inference_steps is None else num_inference_steps
     for name, value in (("num_inference_steps", steps), ("ensemble_size", ensemble_size), ("seed", seed)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
             raise InputError(f"{name} must be a whole number, not {value!r}.")
@@ -84,7 +84,8 @@ def check_request(
     )  # fmt: skip
 
 
-def _default_steps(metadata: CheckpointMetadata, sampler: str | None) -> int:
+def default_steps(metadata: CheckpointMetadata, sampler: str | None) -> int:
+    """Steps where none are asked for: the checkpoint's own, but one for a sampler that takes just one."""
     one_step = sampler is not None and find_sampler(sampler).one_step
     return 1 if one_step else metadata.num_inference_steps
 

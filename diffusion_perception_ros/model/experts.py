@@ -53,7 +53,9 @@ class ExpertLinear(nn.Module):
 
 
 def grouped_linear(rows: Tensor, weight: Tensor, row_ends: Tensor) -> Tensor:
-    """``rows[start_e:end_e] @ weight[e].T`` for each expert e, without bringing the row counts to the host.
+    """``rows[start_e:end_e] @ weight[e].T`` for each expert e.
+
+    The row counts stay on the device wherever torch has a grouped GEMM for it.
 
     Args:
         rows: (R, in) sorted by expert.
@@ -63,9 +65,9 @@ def grouped_linear(rows: Tensor, weight: Tensor, row_ends: Tensor) -> Tensor:
     Returns:
         (R, out).
     """
-    # torch's grouped GEMM wants rows and weight columns of whole 16-byte words.
+    # torch's grouped GEMM (2.10 and newer) wants rows and weight columns of whole 16-byte words.
     alignment = 16 // rows.element_size()
-    if rows.shape[1] % alignment == 0 and weight.shape[1] % alignment == 0:
+    if hasattr(F, "grouped_mm") and rows.shape[1] % alignment == 0 and weight.shape[1] % alignment == 0:
         return F.grouped_mm(rows, weight.transpose(1, 2), offs=row_ends)
     counts = row_ends.diff(prepend=row_ends.new_zeros(1)).tolist()
     groups = rows.split(counts)
