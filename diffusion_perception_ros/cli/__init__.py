@@ -1,0 +1,72 @@
+"""The command line program ``diffusion-perception``: one file per subcommand."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from diffusion_perception_ros import __version__
+from diffusion_perception_ros.errors import InputError
+
+PROGRAM = "diffusion-perception"
+# Each names a module here with `add_parser` and `run`. These modules import torch and the like only inside `run`.
+COMMANDS = ("predict", "replay", "convert", "demo")
+
+_EPILOG = f"""\
+examples:
+  {PROGRAM} replay drive_2024_05_01 drive_2024_05_01_perception
+  {PROGRAM} replay --help
+
+exit status:
+  0 everything was processed, 2 unusable input or arguments, 3 finished, but parts of the input were skipped or
+  cut off, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand.
+
+    Args:
+        argv: Arguments without the program's name; ``sys.argv[1:]`` by default.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        SystemExit: With status 2 if the arguments cannot be parsed, with 0 after ``--help`` and ``--version``.
+    """
+    args = _parser().parse_args(argv)
+    # As Ctrl-C does, so that half-written output is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone. Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Depth, optical flow and amodal masks from one diffusion model.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        importlib.import_module(f"{__name__}.{command}").add_parser(subparsers)
+    return parser

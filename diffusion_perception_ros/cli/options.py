@@ -1,0 +1,65 @@
+"""The options that all commands with a checkpoint share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diffusion_perception_ros.pipeline import PerceptionPipeline
+
+EMBEDDED = "embedded"
+
+
+def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
+    """The checkpoint, where it runs, and how it is sampled."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--checkpoint",
+        default=EMBEDDED,
+        metavar="FOLDER",
+        help=f"a converted checkpoint (default: {EMBEDDED}, the small one that comes with this package)",
+    )
+    group.add_argument(
+        "--device", default="auto", help="auto (CUDA where there is one), cpu, cuda, cuda:1, ... (default: auto)"
+    )
+    group.add_argument("--steps", type=int, metavar="N", help="denoising steps (default: the checkpoint's)")
+    group.add_argument(
+        "--sampler",
+        metavar="NAME",
+        help="ddim, ddim_trailing, dpm_solver, one_step or one_step_genpercept (default: the checkpoint's)",
+    )
+    group.add_argument(
+        "--ensemble", type=int, default=1, metavar="N", help="ensemble members; 3 and more give an uncertainty"
+    )
+    group.add_argument(
+        "--flip-members", action="store_true", help="every second ensemble member sees the mirrored image"
+    )
+    group.add_argument(
+        "--resize",
+        choices=("squash", "letterbox"),
+        default="squash",
+        help="how images are fitted to the network's square (default: squash)",
+    )
+    group.add_argument(
+        "--seed", type=int, default=0, help="of the noise, the same for every frame (default: %(default)s)"
+    )
+
+
+def task_names(text: str) -> tuple[str, ...]:
+    """A comma-separated list of tasks."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def load_pipeline(checkpoint: str, device: str) -> PerceptionPipeline:
+    """The pipeline that ``--checkpoint`` and ``--device`` ask for.
+
+    Raises:
+        InputError: The checkpoint or the device is unusable.
+    """
+    from diffusion_perception_ros.pipeline import PerceptionPipeline
+
+    if checkpoint == EMBEDDED:
+        return PerceptionPipeline.embedded(device=device)
+    return PerceptionPipeline.from_pretrained(Path(checkpoint), device=device)

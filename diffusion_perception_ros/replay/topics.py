@@ -1,0 +1,104 @@
+"""Which topics of a bag are the camera, its calibration and the label images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.replay.bag import Topic, UndeserializableError, deserialize
+from diffusion_perception_ros.replay.definitions import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
+from diffusion_perception_ros.replay.reader import BagReader
+from diffusion_perception_ros.replay.settings import ReplaySettings
+
+_IMAGES = (IMAGE, COMPRESSED_IMAGE)
+# What depth cameras publish beside the colour image.
+_DEPTH_ENCODINGS = ("16UC1", "32FC1", "32FC2")
+
+
+@dataclass(frozen=True)
+class SourceTopics:
+    """The topics a replay reads; all of them are in the bag."""
+
+    image: str
+    camera_info: str | None
+    masks: str | None
+    pair: str | None
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every one of them, the image topic first."""
+        return tuple(topic for topic in (self.image, self.camera_info, self.masks, self.pair) if topic)
+
+
+def choose_topics(bag: BagReader, settings: ReplaySettings) -> SourceTopics:
+    """Find the topics named in the settings, and the image topic if it is not named.
+
+    Raises:
+        InputError: A named topic is missing or of another type, or the image topic is not evident.
+    """
+    masks = _named(bag, "--visible-masks-topic", settings.visible_masks_topic, (IMAGE,))
+    pair = _named(bag, "--pair-topic", settings.pair_topic, _IMAGES)
+    camera_info = _named(bag, "--camera-info-topic", settings.camera_info_topic, (CAMERA_INFO,))
+    image = _named(bag, "--image-topic", settings.image_topic, _IMAGES)
+    if image is None:
+        image = _only_image_topic(bag, taken={masks, pair})
+    elif image in (masks, pair):
+        raise InputError(f"{image} is named by --image-topic and by another option; every topic has one part to play.")
+    if camera_info is None:
+        sibling = image.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
+        if sibling in bag.topics and bag.topics[sibling].type == CAMERA_INFO:
+            camera_info = sibling
+    return SourceTopics(image, camera_info, masks, pair)
+
+
+def _named(bag: BagReader, option: str, name: str | None, types: tuple[str, ...]) -> str | None:
+    if name is None:
+        return None
+    topic = bag.topics.get(name) or bag.topics.get("/" + name)
+    if topic is None:
+        raise InputError(f"{option} {name} is not in the bag, which has {_listing(bag, tuple(bag.topics.values()))}.")
+    if topic.type not in types:
+        raise InputError(f"{option} {name} is of type {topic.type}; it has to be {' or '.join(types)}.")
+    return topic.name
+
+
+def _only_image_topic(bag: BagReader, taken: set[str | None]) -> str:
+    images = [topic for topic in bag.topics.values() if topic.type in _IMAGES and topic.name not in taken]
+    # Empty topics and depth cameras are passed over only while something better is there.
+    images = [topic for topic in images if topic.count] or images
+    images = [topic for topic in images if not _is_depth(_encoding(bag, topic))] or images
+    if len(images) == 1:
+        return images[0].name
+    if not images:
+        raise InputError(f"the bag has no image topic; it has {_listing(bag, tuple(bag.topics.values()))}.")
+    raise InputError(
+        f"the bag has several image topics: {_listing(bag, tuple(images))}; choose one with --image-topic."
+    )
+
+
+def _encoding(bag: BagReader, topic: Topic) -> str:
+    """The encoding of the first message, or "" where there is none."""
+    if topic.type not in _IMAGES:
+        return ""
+    messages = bag.messages([topic.name])
+    for raw in messages:
+        try:
+            message = deserialize(raw)
+        except UndeserializableError:
+            break
+        return str(message.format if topic.type == COMPRESSED_IMAGE else message.encoding)
+    return ""
+
+
+def _is_depth(encoding: str) -> bool:
+    return encoding in _DEPTH_ENCODINGS or "compressedDepth" in encoding
+
+
+def _listing(bag: BagReader, topics: tuple[Topic, ...]) -> str:
+    if not topics:
+        return "no topics at all"
+    parts = []
+    for topic in sorted(topics, key=lambda topic: topic.name):
+        encoding = _encoding(bag, topic)
+        parts.append(f"{topic.name} ({topic.type}{', ' + encoding if encoding else ''}, {topic.count} messages)")
+    return "; ".join(parts)

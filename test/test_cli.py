@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from replay_bags import START, BrightnessPipeline, Recorded, camera, image, picture, read_bag, write_bag
+
+from diffusion_perception_ros import __version__, cli
+from diffusion_perception_ros.cli import options
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> BrightnessPipeline:
+    pipe = BrightnessPipeline()
+    monkeypatch.setattr("diffusion_perception_ros.cli.replay.load_pipeline", lambda checkpoint, device: pipe)
+    return pipe
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Which is what makes it fast; seconds depend on the machine."""
+    script = (
+        "import sys\n"
+        "from diffusion_perception_ros.cli import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "finally:\n    print(sorted({'torch', 'diffusers', 'numpy', 'cv2', 'rosbags'} & set(sys.modules)))\n"
+    )
+    for arguments in (["--help"], *([command, "--help"] for command in cli.COMMANDS)):
+        done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]", arguments
+        assert "examples:" in done.stdout
+
+
+def test_module_and_function_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert stopped.value.code == 0
+    command = [sys.executable, "-m", "diffusion_perception_ros", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == capsys.readouterr().out == f"diffusion-perception {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["replay"], ["replay", "a", "b", "--storage", "zip"]])
+def test_unusable_arguments_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_unusable_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["replay", str(tmp_path / "nowhere"), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"diffusion-perception: error: the bag {tmp_path / 'nowhere'} does not exist.\n"
+
+
+def test_an_unusable_input_does_not_wait_for_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*arguments: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("diffusion_perception_ros.cli.replay.load_pipeline", load)
+    source = write_bag(tmp_path / "in", [*camera(1), Recorded("/rear/image", image(START, picture(1)), START)])
+    assert cli.main(["replay", str(source), str(tmp_path / "out")]) == 2
+    assert "several image topics" in capsys.readouterr().err
+
+
+def test_replay_prints_a_summary(tmp_path: Path, pipe: BrightnessPipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_bag(tmp_path / "in", camera(3))
+    assert cli.main(["replay", str(source), str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "3 of 3 on /camera/image_raw" in printed.err
+    assert str(tmp_path / "out") in printed.err
+    assert "random" not in printed.err
+
+
+def test_replay_options_arrive(tmp_path: Path, pipe: BrightnessPipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_bag(tmp_path / "in", camera(3))
+    arguments = ["--tasks", "depth, flow", "--steps", "4", "--sampler", "dpm_solver", "--ensemble", "3", "--seed", "9"]
+    arguments += ["--flip-members", "--resize", "letterbox", "--namespace", "/eye", "--storage", "sqlite3", "--json"]
+    assert cli.main(["replay", str(source), str(tmp_path / "out"), *arguments]) == 0
+    call = pipe.calls[0]
+    call.pop("next_image")
+    assert call == {
+        "visible_masks": None,
+        "tasks": ("depth", "flow"),
+        "num_inference_steps": 4,
+        "sampler": "dpm_solver",
+        "ensemble_size": 3,
+        "flip_members": True,
+        "resize": "letterbox",
+        "seed": 9,
+    }
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["messages"] == {topic: len(reads) for topic, reads in read_bag(tmp_path / "out").items()}
+    assert summary["messages"]["/eye/depth/uncertainty"] == 3
+    assert (summary["frames_processed"], summary["exit_status"]) == (3, 0)
+
+
+def test_skipped_frames_exit_with_3(
+    tmp_path: Path, pipe: BrightnessPipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messages = [*camera(2), Recorded("/camera/image_raw", image(START + 10**9, picture(0), "plaid8"), START + 10**9)]
+    source = write_bag(tmp_path / "in", messages)
+    pipe.metadata = type(pipe.metadata)(**{**vars(pipe.metadata), "is_random": True})
+    assert cli.main(["replay", str(source), str(tmp_path / "out")]) == 3
+    error = capsys.readouterr().err
+    assert "unknown_encoding 1" in error
+    assert "weights are random" in error
+
+
+def test_interrupted(
+    tmp_path: Path, pipe: BrightnessPipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*arguments: Any, **others: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BrightnessPipeline, "__call__", interrupt)
+    source = write_bag(tmp_path / "in", camera(3))
+    assert cli.main(["replay", str(source), str(tmp_path / "out")]) == 130
+    error = capsys.readouterr().err
+    assert "interrupted" in error
+    assert "Traceback" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_reader_that_went_away_is_no_traceback() -> None:
+    script = (
+        "import sys, time\n"
+        "from diffusion_perception_ros import cli\n"
+        "from diffusion_perception_ros.cli import replay\n"
+        "replay.run = lambda args: print('x' * 10**6) or 0\n"
+        "sys.exit(cli.main(['replay', 'a', 'b']))\n"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", script], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_task_names() -> None:
+    assert options.task_names("depth, flow,") == ("depth", "flow")
