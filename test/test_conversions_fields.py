@@ -24,6 +24,7 @@ from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.predictions import AmodalInstance, PerceptionOutput
 
 HEADER = header_fields(12, 345, "camera")
+SIZE = (6, 8)
 NEXT_STAMP = {"sec": 12, "nanosec": 678}
 RNG = np.random.default_rng(3)
 
@@ -142,7 +143,7 @@ def test_amodal_mask() -> None:
     agreement: Any = np.float32(0.75)
     instance = AmodalInstance(7, visible, whole, appearance, agreement)
     output = PerceptionOutput(amodal=[instance])
-    fields = amodal_mask_array_fields(HEADER, output, omitted=2, with_appearance=True)
+    fields = amodal_mask_array_fields(HEADER, output, SIZE, omitted=2, with_appearance=True)
     assert_plain(fields)
     assert (fields["header"], fields["height"], fields["width"], fields["omitted"]) == (HEADER, 6, 8, 2)
     (one,) = fields["masks"]
@@ -157,14 +158,14 @@ def test_amodal_mask() -> None:
     assert one["appearance"]["encoding"] == "rgb8"
     np.testing.assert_array_equal(pixels(one["appearance"], np.uint8, 3), appearance[1:5, 2:5])
 
-    (without,) = amodal_mask_array_fields(HEADER, output)["masks"]
+    (without,) = amodal_mask_array_fields(HEADER, output, SIZE)["masks"]
     assert (without["appearance"]["height"], len(without["appearance"]["data"])) == (0, 0)
 
 
 def test_an_amodal_mask_with_a_hole_is_0_there() -> None:
     whole = mask(slice(1, 4), slice(1, 4))
     whole[2, 2] = False
-    (one,) = amodal_mask_array_fields(HEADER, PerceptionOutput(amodal=[AmodalInstance(1, whole, whole)]))["masks"]
+    (one,) = amodal_mask_array_fields(HEADER, PerceptionOutput(amodal=[AmodalInstance(1, whole, whole)]), SIZE)["masks"]
     expected = [[255, 255, 255], [255, 0, 255], [255, 255, 255]]
     np.testing.assert_array_equal(pixels(one["mask"], np.uint8), expected)
     assert one["occluded_fraction"] == 0.0
@@ -176,7 +177,7 @@ def test_an_amodal_mask_with_a_hole_is_0_there() -> None:
 )
 def test_touching_each_border(region: Any) -> None:
     whole = mask(*region)
-    (one,) = amodal_mask_array_fields(HEADER, PerceptionOutput(amodal=[AmodalInstance(1, whole, whole)]))["masks"]
+    (one,) = amodal_mask_array_fields(HEADER, PerceptionOutput(amodal=[AmodalInstance(1, whole, whole)]), SIZE)["masks"]
     assert one["touches_border"] is True
 
 
@@ -184,7 +185,7 @@ def test_an_instance_without_any_pixel_has_empty_boxes() -> None:
     nothing = np.zeros((6, 8), np.bool_)
     white = np.full((6, 8, 3), 255, np.uint8)
     output = PerceptionOutput(amodal=[AmodalInstance(1, nothing, nothing, white)])
-    (one,) = amodal_mask_array_fields(HEADER, output, with_appearance=True)["masks"]
+    (one,) = amodal_mask_array_fields(HEADER, output, SIZE, with_appearance=True)["masks"]
     assert_plain(one)
     assert one["visible_box"] == one["amodal_box"] == box(0, 0, 0, 0)
     assert (one["visible_area"], one["amodal_area"], one["touches_border"]) == (0, 0, False)
@@ -193,10 +194,10 @@ def test_an_instance_without_any_pixel_has_empty_boxes() -> None:
 
 
 def test_no_instances_and_no_prediction() -> None:
-    fields = amodal_mask_array_fields(HEADER, PerceptionOutput(amodal=[]))
-    assert (fields["height"], fields["width"], fields["masks"]) == (0, 0, [])
+    fields = amodal_mask_array_fields(HEADER, PerceptionOutput(amodal=[]), SIZE)
+    assert (fields["height"], fields["width"], fields["masks"]) == (6, 8, [])
     with pytest.raises(InputError, match="amodal"):
-        amodal_mask_array_fields(HEADER, PerceptionOutput())
+        amodal_mask_array_fields(HEADER, PerceptionOutput(), SIZE)
     with pytest.raises(InputError, match="flow"):
         optical_flow_fields(HEADER, NEXT_STAMP, PerceptionOutput())
 

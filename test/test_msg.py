@@ -104,7 +104,7 @@ def test_amodal_masks_survive_serialisation(store: Typestore) -> None:
     appearance = np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8)
     empty = np.zeros((6, 8), np.bool_)
     instances = [AmodalInstance(2, visible, whole, appearance, 0.5), AmodalInstance(65_535, empty, empty)]
-    fields = amodal_mask_array_fields(HEADER, PerceptionOutput(amodal=instances), 1, with_appearance=True)
+    fields = amodal_mask_array_fields(HEADER, PerceptionOutput(amodal=instances), (6, 8), 1, with_appearance=True)
     message = round_trip(store, "AmodalMaskArray", fields)
     assert (message.height, message.width, message.omitted) == (6, 8, 1)
     first, second = message.masks

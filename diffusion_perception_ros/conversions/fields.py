@@ -110,13 +110,14 @@ def optical_flow_fields(header: Fields, next_stamp: Fields, output: PerceptionOu
 
 
 def amodal_mask_array_fields(
-    header: Fields, output: PerceptionOutput, omitted: int = 0, with_appearance: bool = False
+    header: Fields, output: PerceptionOutput, size: tuple[int, int], omitted: int = 0, with_appearance: bool = False
 ) -> Fields:
     """diffusion_perception_ros/AmodalMaskArray.
 
     Args:
         header: Header of the frame.
-        output: A prediction with amodal instances; an empty list gives an array without masks of size 0 x 0.
+        output: A prediction with amodal instances; an empty list gives an array without masks.
+        size: (height, width) of the frame, in pixels.
         omitted: How many instances of the label image were left out.
         with_appearance: Whether to fill ``appearance`` where the checkpoint predicts it.
 
@@ -125,11 +126,10 @@ def amodal_mask_array_fields(
     """
     if output.amodal is None:
         raise InputError("the prediction has no amodal masks; ask the pipeline for the task 'amodal'")
-    height, width = output.amodal[0].mask.shape if output.amodal else (0, 0)
     return {
         "header": header,
-        "height": height,
-        "width": width,
+        "height": int(size[0]),
+        "width": int(size[1]),
         "masks": [_amodal_mask_fields(header, instance, with_appearance) for instance in output.amodal],
         "omitted": int(omitted),
     }

@@ -47,9 +47,7 @@ def results(frame: Frame, second: Frame | None, output: PerceptionOutput, color_
         yield Result("flow/image", IMAGE, image_fields(header, output.flow, "32FC2"))
         yield Result("flow/color", IMAGE, image_fields(header, flow_color(output.flow, color_range), "bgr8"))
     if output.amodal is not None:
-        masks = amodal_mask_array_fields(header, output)
-        # An array without masks has no mask to tell the image's size.
-        masks["height"], masks["width"] = frame.image.shape[:2]
+        masks = amodal_mask_array_fields(header, output, frame.image.shape[:2])
         yield Result("amodal/masks", AMODAL_MASK_ARRAY, masks)
         overlay = amodal_overlay(frame.image, output.amodal)
         yield Result("amodal/overlay", IMAGE, image_fields(header, overlay, "bgr8"))
