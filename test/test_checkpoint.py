@@ -19,7 +19,7 @@ from diffusion_perception_ros.checkpoint import convert_official
 from diffusion_perception_ros.cli import main
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model import folder as checkpoint_folder
-from diffusion_perception_ros.model.codec import ImageCodec
+from diffusion_perception_ros.model.codec import AutoencoderCodec, PixelUnshuffleCodec
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 
@@ -27,6 +27,7 @@ HEADS = ["--num-attention-heads", "4"]
 
 
 def weights_of(pipe: PerceptionPipeline) -> dict[str, torch.Tensor]:
+    assert isinstance(pipe.codec, AutoencoderCodec)
     vae: dict[str, torch.Tensor] = pipe.codec.vae.state_dict()
     return {**pipe.transformer.state_dict(), **{f"vae.{key}": value for key, value in vae.items()}}
 
@@ -122,6 +123,26 @@ def test_tiny_codec_is_a_drop_in(tmp_path: Path, stable_diffusion: Path) -> None
     assert PerceptionPipeline.from_pretrained(tmp_path / "saved").codec.name == "AutoencoderTiny"
 
 
+def test_pixels_as_latents_behind_convolutions(tmp_path: Path) -> None:
+    """What small checkpoints use: nothing is lost between pixels and latents, and convolutions around the tokens."""
+    codec = PixelUnshuffleCodec(4)
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    assert codec.encode(images).shape == (2, codec.latent_channels, 16, 16) == (2, 48, 16, 16)
+    assert torch.equal(codec.decode(codec.encode(images)), images)
+    pipe = PerceptionPipeline.random(64, codec=codec, in_channels=144, out_channels=48, stem_channels=16)
+    frame = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
+    want = pipe(frame, frame[::-1])
+    pipe.save_pretrained(tmp_path)
+    loaded = PerceptionPipeline.from_pretrained(tmp_path)
+    assert (loaded.codec.name, loaded.codec.downscale) == ("PixelUnshuffle", 4)
+    got = loaded(frame, frame[::-1])
+    assert want.depth_relative is not None
+    assert want.depth_relative.std() > 1e-3
+    # Weights mapped from a file are aligned otherwise in memory, and rounded otherwise in vector units.
+    np.testing.assert_allclose(got.depth_relative, want.depth_relative, atol=1e-5)
+    np.testing.assert_allclose(got.flow, want.flow, atol=1e-3)
+
+
 def edit_json(path: Path, **changes: Any) -> None:
     content = json.loads(path.read_text())
     content.update(changes)
@@ -211,7 +232,7 @@ def test_convert_official_says_what_is_wrong_before_it_writes(tmp_path: Path, st
     with pytest.raises(InputError, match="takes 8 channels"):
         convert_official(tmp_path / "a.pt", stable_diffusion, tmp_path / "out", num_attention_heads=4)
     assert not (tmp_path / "out").exists()
-    assert isinstance(checkpoint_folder.load_codec(stable_diffusion, torch.float32), ImageCodec)
+    assert isinstance(checkpoint_folder.load_codec(stable_diffusion, torch.float32), AutoencoderCodec)
 
 
 def test_unknown_device() -> None:

@@ -1,39 +1,65 @@
-"""Image codecs: images in [-1, 1] to scaled latents and back, one interface for every autoencoder."""
+"""Image codecs: images in [-1, 1] to scaled latents and back, one interface for all of them."""
 
 from __future__ import annotations
 
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 
 
-class ImageCodec:
-    """An autoencoder of diffusers, with latents in the scale that the transformer was trained on.
-
-    Args:
-        vae: ``AutoencoderKL``, used deterministically (the posterior's mean, no sampling), or its distilled
-            drop-in ``AutoencoderTiny``.
+class ImageCodec(ABC):
+    """Between images and the latents that the transformer was trained on.
 
     Attributes:
-        vae: The module.
+        name: Class name of what encodes and decodes.
         latent_channels: Channels of a latent.
         downscale: Image pixels per latent pixel, along a side.
     """
 
-    def __init__(self, vae: AutoencoderKL | AutoencoderTiny) -> None:
-        self.vae = vae
-        self.latent_channels: int = vae.config.latent_channels
-        tiny = isinstance(vae, AutoencoderTiny)
-        blocks = vae.config.encoder_block_out_channels if tiny else vae.config.block_out_channels
-        self.downscale: int = 2 ** (len(blocks) - 1)
+    name: str
+    latent_channels: int
+    downscale: int
 
-    @property
-    def name(self) -> str:
-        """Class name of the autoencoder."""
-        return type(self.vae).__name__
-
+    @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) images in [-1, 1] to (B, latent_channels, H / downscale, W / downscale)."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, latent_channels, h, w) to (B, 3, h * downscale, w * downscale), nominally in [-1, 1]."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> ImageCodec:
+        """Moves the weights in place."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write config and weights."""
+
+
+class AutoencoderCodec(ImageCodec):
+    """An autoencoder of diffusers.
+
+    Args:
+        vae: ``AutoencoderKL``, used deterministically (the posterior's mean, no sampling), or its distilled
+            drop-in ``AutoencoderTiny``.
+    """
+
+    def __init__(self, vae: AutoencoderKL | AutoencoderTiny) -> None:
+        self.vae = vae
+        self.name = type(vae).__name__
+        self.latent_channels = int(vae.config.latent_channels)
+        tiny = isinstance(vae, AutoencoderTiny)
+        blocks = vae.config.encoder_block_out_channels if tiny else vae.config.block_out_channels
+        self.downscale = 2 ** (len(blocks) - 1)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """See ``ImageCodec``."""
         encoded = self.vae.encode(images)
         if isinstance(self.vae, AutoencoderKL):
             mean: Tensor = encoded.latent_dist.mean
@@ -43,13 +69,51 @@ class ImageCodec:
         return latents
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, latent_channels, h, w) to (B, 3, h * downscale, w * downscale), nominally in [-1, 1]."""
+        """See ``ImageCodec``."""
         if isinstance(self.vae, AutoencoderKL):
             latents = latents / self.vae.config.scaling_factor
         images: Tensor = self.vae.decode(latents).sample
         return images
 
-    def to(self, device: torch.device) -> ImageCodec:
-        """Moves the weights in place."""
+    def to(self, device: torch.device) -> AutoencoderCodec:
+        """See ``ImageCodec``."""
         self.vae.to(device)
         return self
+
+    def save(self, folder: Path) -> None:
+        """See ``ImageCodec``."""
+        self.vae.save_pretrained(folder)
+
+
+class PixelUnshuffleCodec(ImageCodec):
+    """Rearranges blocks of pixels into channels: no weights, nothing lost.
+
+    For small checkpoints: a small autoencoder drops the texture that optical flow matches.
+
+    Args:
+        downscale: Side of a block.
+    """
+
+    name = "PixelUnshuffle"
+
+    def __init__(self, downscale: int = 4) -> None:
+        self.downscale = downscale
+        self.latent_channels = 3 * downscale**2
+
+    def encode(self, images: Tensor) -> Tensor:
+        """See ``ImageCodec``."""
+        return F.pixel_unshuffle(images, self.downscale)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """See ``ImageCodec``."""
+        return F.pixel_shuffle(latents, self.downscale)
+
+    def to(self, device: torch.device) -> PixelUnshuffleCodec:
+        """See ``ImageCodec``."""
+        return self
+
+    def save(self, folder: Path) -> None:
+        """See ``ImageCodec``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"_class_name": self.name, "downscale": self.downscale}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from diffusion_perception_ros.errors import InputError
-from diffusion_perception_ros.model.codec import ImageCodec
+from diffusion_perception_ros.model.codec import AutoencoderCodec, ImageCodec, PixelUnshuffleCodec
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
 from diffusion_perception_ros.model.official import OfficialCheckpoint
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
@@ -49,11 +49,13 @@ def load_codec(folder: Path, dtype: torch.dtype) -> ImageCodec:
     """
     config = _read_config(folder, "vae", "config.json")
     kind = config.get("_class_name")
+    if kind == PixelUnshuffleCodec.name:
+        return PixelUnshuffleCodec(int(config["downscale"]))
     if kind not in _AUTOENCODERS:
         raise InputError(f"{folder / 'vae'}: {kind} is not supported; use {' or '.join(_AUTOENCODERS)}.")
     vae = _load_weights(_AUTOENCODERS[kind], folder, "vae", dtype)
     vae.requires_grad_(False)
-    return ImageCodec(vae.eval())
+    return AutoencoderCodec(vae.eval())
 
 
 def load_scheduler_config(folder: Path) -> dict[str, Any]:
@@ -111,13 +113,13 @@ def save_other_parts(
 ) -> None:
     """Write everything but the transformer."""
     folder.mkdir(parents=True, exist_ok=True)
-    codec.vae.save_pretrained(folder / "vae")
+    codec.save(folder / "vae")
     DDIMScheduler.from_config(dict(scheduler_config)).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "PerceptionPipeline",
         "_diffusers_version": diffusers_version,
         "transformer": ["diffusion_perception_ros.model.transformer", "DiTMoETransformer"],
-        "vae": ["diffusers", codec.name],
+        "vae": ["diffusers" if codec.name in _AUTOENCODERS else "diffusion_perception_ros.model.codec", codec.name],
         "scheduler": ["diffusers", "DDIMScheduler"],
     }
     _write_json(folder / "model_index.json", index)

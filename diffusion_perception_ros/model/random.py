@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from diffusion_perception_ros.model.codec import ImageCodec
+from diffusion_perception_ros.model.codec import AutoencoderCodec
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
 
 # Stable Diffusion 2's schedule, with the v-prediction of its 768 px version.
@@ -40,7 +40,7 @@ def random_transformer(seed: int = 0, **config: object) -> DiTMoETransformer:
     return transformer
 
 
-def random_codec(seed: int = 0, channels: tuple[int, ...] = (8, 16, 16, 16)) -> ImageCodec:
+def random_codec(seed: int = 0, channels: tuple[int, ...] = (8, 16, 16, 16)) -> AutoencoderCodec:
     """A small KL autoencoder of Stable Diffusion's architecture."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
@@ -53,4 +53,4 @@ def random_codec(seed: int = 0, channels: tuple[int, ...] = (8, 16, 16, 16)) -> 
             norm_num_groups=4,
         )
     vae.requires_grad_(False)
-    return ImageCodec(vae.eval())
+    return AutoencoderCodec(vae.eval())

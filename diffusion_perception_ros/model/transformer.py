@@ -19,6 +19,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from diffusion_perception_ros.model.convolutions import ConvHead, ConvStem
 from diffusion_perception_ros.model.experts import MixtureOfExperts
 
 
@@ -186,6 +187,8 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         patch_labels: The class labels that have a patch convolution of their own; None where all labels
             share one.
         frequency_size: Width of the sinusoidal timestep embedding.
+        stem_channels: Width of the convolutions around the transformer, a multiple of 8; 0 for none, as released.
+        stem_blocks: Residual blocks before, and as many after it.
     """
 
     _no_split_modules = ("Block",)
@@ -206,20 +209,26 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         num_labels: int = 1005,
         patch_labels: Sequence[int] | None = (1000, 1001, 1002, 1003),
         frequency_size: int = 256,
+        stem_channels: int = 0,
+        stem_blocks: int = 1,
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.out_channels = out_channels
         self.grid_size = sample_size // patch_size
         labels = tuple(patch_labels) if patch_labels is not None else ()
-        self.x_embedder = PatchEmbed(max(len(labels), 1), in_channels, hidden_size, patch_size)
+        self.x_embedder = PatchEmbed(max(len(labels), 1), stem_channels or in_channels, hidden_size, patch_size)
         self.t_embedder = TimestepEmbedder(hidden_size, frequency_size)
         self.y_embedder = LabelEmbedder(num_labels, hidden_size)
         self.blocks = nn.ModuleList(
             Block(hidden_size, mlp_size, num_attention_heads, num_experts, num_experts_per_tok)
             for _ in range(num_layers)
         )
-        self.final_layer = FinalLayer(hidden_size, patch_size, out_channels)
+        self.final_layer = FinalLayer(hidden_size, patch_size, stem_channels or out_channels)
+        self.stem: ConvStem | None = None
+        self.head: ConvHead | None = None
+        if stem_channels:
+            self.stem = ConvStem(in_channels, stem_channels, stem_blocks, hidden_size)
+            self.head = ConvHead(stem_channels, out_channels, stem_blocks, hidden_size)
         self.register_buffer("pos_embed", sincos_position_embedding(hidden_size, self.grid_size))
         kernel_of_label = torch.zeros(num_labels, dtype=torch.long)
         kernel_of_label[list(labels)] = torch.arange(len(labels))
@@ -238,18 +247,19 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         Returns:
             ``.sample`` of shape (B, out_channels, sample_size, sample_size).
         """
-        x = self.x_embedder(hidden_states, self.kernel_of_label[class_labels]) + self.pos_embed
         condition = self.t_embedder(timestep.reshape(-1)) + self.y_embedder(class_labels)
+        features = self.stem(hidden_states, condition) if self.stem else hidden_states
+        x = self.x_embedder(features, self.kernel_of_label[class_labels]) + self.pos_embed
         for block in self.blocks:
             x = block(x, condition)
-        x = self.final_layer(x, condition)
-        return TransformerOutput(sample=self._unpatchify(x))
+        x = self._unpatchify(self.final_layer(x, condition))
+        return TransformerOutput(sample=self.head(x, features, condition) if self.head else x)
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """(B, T, p*p*C) to (B, C, H, W)."""
         g, p = self.grid_size, self.patch_size
-        x = x.view(-1, g, g, p, p, self.out_channels).permute(0, 5, 1, 3, 2, 4)
-        return x.reshape(-1, self.out_channels, g * p, g * p)
+        x = x.unflatten(2, (p, p, -1)).unflatten(1, (g, g)).permute(0, 5, 1, 3, 2, 4)
+        return x.flatten(4, 5).flatten(2, 3)
 
 
 def sincos_position_embedding(hidden_size: int, grid_size: int) -> Tensor:
