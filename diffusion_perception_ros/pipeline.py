@@ -302,16 +302,17 @@ class PerceptionPipeline:
         labels = to_device([query.label for query in queries])
         initial = self._initial_latents(queries, request, image_latents)
 
-        decoded = []
-        for batch in torch.arange(len(queries), device=self.device).split(self.max_batch_size):
+        decoded: list[Tensor] = []
+        batches = (x.split(self.max_batch_size) for x in (image_latents, prompt_latents, initial, labels))
+        for image, prompt, latents, class_labels in zip(*batches, strict=True):
             scheduler = request.sampler.scheduler(self.scheduler_config)
             scheduler.set_timesteps(request.num_inference_steps)
             prediction = denoise(
                 self.transformer,
                 scheduler,
-                torch.cat([image_latents[batch], prompt_latents[batch]], dim=1),
-                initial[batch],
-                labels[batch],
+                torch.cat([image, prompt], dim=1),
+                latents,
+                class_labels,
                 one_step=request.sampler.one_step,
             )
             decoded += [self.codec.decode(part) for part in prediction.split(self._codec_batch_size)]

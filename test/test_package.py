@@ -30,7 +30,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel, built from a copy, since setuptools leaves its build/ behind and reuses what is in there."""
     source = tmp_path_factory.mktemp("source") / "copy"
-    unshipped = shutil.ignore_patterns(".*", "build", "demo", "*.egg-info", "__pycache__", "test")
+    unshipped = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "test")
     shutil.copytree(ROOT, source, ignore=unshipped)
     # A stand-in for a trained checkpoint: folders of data, below a folder that is no Python package.
     checkpoint = source / NAME / "weights" / "for_test" / "transformer"
