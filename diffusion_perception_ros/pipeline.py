@@ -121,9 +121,11 @@ class PerceptionPipeline:
         return cls(transformer, codec, scheduler_config, metadata)
 
     @classmethod
-    def embedded(cls, device: str | torch.device = "auto") -> PerceptionPipeline:
+    def embedded(
+        cls, device: str | torch.device = "auto", torch_dtype: torch.dtype = torch.float32
+    ) -> PerceptionPipeline:
         """The checkpoint that comes with the package; for now small and random, so its answers mean nothing."""
-        return cls.random(device=device)
+        return cls.random(device=device, torch_dtype=torch_dtype)
 
     @classmethod
     def random(
@@ -132,6 +134,7 @@ class PerceptionPipeline:
         *,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        torch_dtype: torch.dtype = torch.float32,
         codec: ImageCodec | None = None,
         scheduler_config: Mapping[str, Any] = SCHEDULER_CONFIG,
         **config: Any,
@@ -142,14 +145,16 @@ class PerceptionPipeline:
             resolution: Side of the square image the network sees, in pixels.
             seed: Of the weights.
             device: Where to run.
-            codec: The image codec; a small random one by default.
+            torch_dtype: Type of weights and activations.
+            codec: The image codec, of that type; a small random one by default.
             scheduler_config: The noise schedule.
             config: Sizes of the transformer where they differ from a small default.
         """
         target = resolve_device(device)
-        codec = (codec or random_codec(seed)).to(target)
+        codec = (codec or random_codec(seed, torch_dtype)).to(target)
         small = {"hidden_size": 64, "num_layers": 2, "num_attention_heads": 4, "mlp_size": 256, "num_experts": 4}
-        transformer = random_transformer(seed, sample_size=resolution // codec.downscale, **small | config)
+        sizes = {"sample_size": resolution // codec.downscale, **small, **config}
+        transformer = random_transformer(seed, torch_dtype, **sizes)
         transformer.to(target)
         metadata = CheckpointMetadata(
             resolution=resolution,

@@ -17,7 +17,7 @@ from diffusion_perception_ros.cli import options
 @pytest.fixture
 def pipe(monkeypatch: pytest.MonkeyPatch) -> BrightnessPipeline:
     pipe = BrightnessPipeline()
-    monkeypatch.setattr("diffusion_perception_ros.cli.replay.load_pipeline", lambda checkpoint, device: pipe)
+    monkeypatch.setattr("diffusion_perception_ros.cli.replay.load_pipeline", lambda checkpoint, device, dtype: pipe)
     return pipe
 
 

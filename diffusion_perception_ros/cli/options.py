@@ -24,6 +24,12 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--device", default="auto", help="auto (CUDA where there is one), cpu, cuda, cuda:1, ... (default: auto)"
     )
+    group.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="type of weights and activations (default: %(default)s)",
+    )
     group.add_argument("--steps", type=int, metavar="N", help="denoising steps (default: the checkpoint's)")
     group.add_argument(
         "--sampler",
@@ -52,14 +58,17 @@ def task_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def load_pipeline(checkpoint: str, device: str) -> PerceptionPipeline:
-    """The pipeline that ``--checkpoint`` and ``--device`` ask for.
+def load_pipeline(checkpoint: str, device: str, dtype: str) -> PerceptionPipeline:
+    """The pipeline that ``--checkpoint``, ``--device`` and ``--dtype`` ask for.
 
     Raises:
         InputError: The checkpoint or the device is unusable.
     """
+    import torch
+
     from diffusion_perception_ros.pipeline import PerceptionPipeline
 
+    torch_dtype: torch.dtype = getattr(torch, dtype)
     if checkpoint == EMBEDDED:
-        return PerceptionPipeline.embedded(device=device)
-    return PerceptionPipeline.from_pretrained(Path(checkpoint), device=device)
+        return PerceptionPipeline.embedded(device, torch_dtype)
+    return PerceptionPipeline.from_pretrained(Path(checkpoint), device, torch_dtype)

@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     from diffusion_perception_ros.replay import Replay
 
     with Replay(args.input, args.output, _settings(args)) as job:
-        pipe = load_pipeline(args.checkpoint, args.device)
+        pipe = load_pipeline(args.checkpoint, args.device, args.dtype)
         with tqdm(unit="frame", dynamic_ncols=True, disable=True if args.json else None) as bar:
 
             def progress(done: int, total: int) -> None:

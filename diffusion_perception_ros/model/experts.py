@@ -21,10 +21,14 @@ class Router(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_experts, hidden_size))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
+    def scores(self, tokens: Tensor) -> Tensor:
+        """(N, D) tokens to (N, experts) float32, each row of sum 1."""
+        with torch.autocast(tokens.device.type, enabled=False):
+            return F.linear(tokens.float(), self.weight.float()).softmax(dim=-1)
+
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Route (N, D) tokens; returns (N, k) float32 weights and (N, k) expert indices."""
-        scores = F.linear(tokens.float(), self.weight.float()).softmax(dim=-1)
-        weights, experts = scores.topk(self.num_experts_per_tok, dim=-1, sorted=False)
+        weights, experts = self.scores(tokens).topk(self.num_experts_per_tok, dim=-1, sorted=False)
         return weights, experts
 
 
@@ -65,6 +69,9 @@ def grouped_linear(rows: Tensor, weight: Tensor, row_ends: Tensor) -> Tensor:
     Returns:
         (R, out).
     """
+    if torch.is_autocast_enabled(rows.device.type):  # which does not know grouped GEMMs
+        dtype = torch.get_autocast_dtype(rows.device.type)
+        rows, weight = rows.to(dtype), weight.to(dtype)
     # torch's grouped GEMM (2.10 and newer) wants rows and weight columns of whole 16-byte words.
     alignment = 16 // rows.element_size()
     if hasattr(F, "grouped_mm") and rows.shape[1] % alignment == 0 and weight.shape[1] % alignment == 0:

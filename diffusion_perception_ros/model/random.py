@@ -23,11 +23,12 @@ SCHEDULER_CONFIG = {
 }
 
 
-def random_transformer(seed: int = 0, **config: object) -> DiTMoETransformer:
+def random_transformer(seed: int = 0, dtype: torch.dtype = torch.float32, **config: object) -> DiTMoETransformer:
     """A generalist whose every weight matters: the zero-initialised layers are random too.
 
     Args:
         seed: Of the weights.
+        dtype: Of the weights.
         config: Arguments of ``DiTMoETransformer``.
     """
     with torch.random.fork_rng(devices=()):
@@ -36,12 +37,14 @@ def random_transformer(seed: int = 0, **config: object) -> DiTMoETransformer:
         for name, parameter in transformer.named_parameters():
             if "adaLN_modulation" in name or "final_layer" in name or name.endswith("bias"):
                 nn.init.normal_(parameter, std=0.05)
+    _cast(transformer, dtype)
     transformer.eval().requires_grad_(False)
     return transformer
 
 
-def random_codec(seed: int = 0, channels: tuple[int, ...] = (8, 16, 16, 16)) -> AutoencoderCodec:
+def random_codec(seed: int = 0, dtype: torch.dtype = torch.float32) -> AutoencoderCodec:
     """A small KL autoencoder of Stable Diffusion's architecture."""
+    channels = (8, 16, 16, 16)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         vae = AutoencoderKL(
@@ -53,4 +56,10 @@ def random_codec(seed: int = 0, channels: tuple[int, ...] = (8, 16, 16, 16)) -> 
             norm_num_groups=4,
         )
     vae.requires_grad_(False)
+    _cast(vae, dtype)
     return AutoencoderCodec(vae.eval())
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> None:
+    # Not the method that diffusers overrides, which warns about an empty list of modules to be kept in float32.
+    nn.Module.to(model, dtype=dtype)
