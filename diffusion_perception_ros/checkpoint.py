@@ -13,6 +13,7 @@ from diffusion_perception_ros.model.codec import ImageCodec
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
 from diffusion_perception_ros.model.official import OfficialCheckpoint
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
+from diffusion_perception_ros.sampling.samplers import find_sampler
 from diffusion_perception_ros.tasks import check_encoding, released_encodings
 
 
@@ -59,6 +60,7 @@ def convert_official(
         check_parts(DiTMoETransformer(**official.config), codec, metadata)
     checkpoint_folder.save_other_parts(folder, codec, scheduler_config, metadata)
     checkpoint_folder.convert_transformer(folder, official, torch_dtype)
+    checkpoint_folder.share(folder)
     return metadata
 
 
@@ -84,6 +86,7 @@ def check_parts(transformer: DiTMoETransformer, codec: ImageCodec, metadata: Che
             f"a resolution of {metadata.resolution} does not fit latents of {config.sample_size} pixels "
             f"with the {codec.downscale}-fold {codec.name}."
         )
+    find_sampler(metadata.sampler)
     for name, encoding in metadata.tasks.items():
         check_encoding(name, encoding)
         for label in encoding.labels:

@@ -26,7 +26,7 @@ from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.queries import Query, plan_queries, render
 from diffusion_perception_ros.request import Request, check_request
 from diffusion_perception_ros.sampling.denoise import denoise
-from diffusion_perception_ros.sampling.samplers import SAMPLERS
+from diffusion_perception_ros.sampling.samplers import SAMPLERS, check_steps
 from diffusion_perception_ros.tasks import DecodeContext, released_encodings
 from diffusion_perception_ros.tasks.geometry import Geometry
 
@@ -170,6 +170,7 @@ class PerceptionPipeline:
         """Write a checkpoint folder in diffusers' layout: safetensors and JSON."""
         checkpoint_folder.save_other_parts(Path(folder), self.codec, self.scheduler_config, self.metadata)
         checkpoint_folder.save_transformer(Path(folder), self.transformer)
+        checkpoint_folder.share(Path(folder))
 
     @property
     def device(self) -> torch.device:
@@ -187,7 +188,7 @@ class PerceptionPipeline:
         """Type of weights and activations."""
         return self.transformer.pos_embed.dtype
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def sample(
         self,
         rgb: Tensor,
@@ -207,7 +208,7 @@ class PerceptionPipeline:
             prompt: (B, 3, H, W), by task: valid mask as 0 and 1, visible mask or next image in [-1, 1].
             class_labels: (B,) integer labels; a batch may mix tasks.
             num_inference_steps: Steps.
-            latents: (B, C, h, w) initial noise; drawn with ``generator`` where it is None.
+            latents: (B, C, h, w) initial noise, of the shape of a latent; drawn with ``generator`` where it is None.
             generator: Source of the noise.
 
         Returns:
@@ -216,13 +217,15 @@ class PerceptionPipeline:
         Raises:
             InputError: Shapes or labels do not fit the checkpoint.
         """
-        self._check_sample(rgb, prompt, class_labels)
+        self._check_sample(rgb, prompt, class_labels, latents)
+        sampler = SAMPLERS["ddim"]
+        check_steps(sampler, self.scheduler_config, num_inference_steps)
         rgb, prompt = (x.to(self.device, self.dtype) for x in (rgb, prompt))
         image_latents, prompt_latents = self.codec.encode(rgb), self.codec.encode(prompt)
         if latents is None:
             source = generator.device if generator is not None else self.device
             latents = torch.randn(image_latents.shape, generator=generator, device=source, dtype=torch.float32)
-        scheduler = SAMPLERS["ddim"].scheduler(self.scheduler_config)
+        scheduler = sampler.scheduler(self.scheduler_config)
         scheduler.set_timesteps(num_inference_steps)
         prediction = denoise(
             self.transformer,
@@ -337,18 +340,24 @@ class PerceptionPipeline:
         noise = noise.to(self.device, self.dtype)
         return noise[torch.tensor([query.member for query in queries], device=self.device)]
 
-    def _check_sample(self, rgb: Tensor, prompt: Tensor, class_labels: Tensor) -> None:
-        resolution = self.metadata.resolution
-        for name, x in (("rgb", rgb), ("prompt", prompt)):
-            if x.ndim != 4 or x.shape[1:] != (3, resolution, resolution):
-                raise InputError(
-                    f"{name} has shape {tuple(x.shape)}; expected (B, 3, {resolution}, {resolution}) in [-1, 1]."
-                )
-        if not len(rgb) == len(prompt) == len(class_labels):
-            raise InputError(
-                f"rgb, prompt and class_labels have {len(rgb)}, {len(prompt)} and {len(class_labels)} samples; "
-                "they need one number."
-            )
+    def _check_sample(self, rgb: Tensor, prompt: Tensor, class_labels: Tensor, latents: Tensor | None) -> None:
+        resolution, channels = self.metadata.resolution, self.codec.latent_channels
+        side = resolution // self.codec.downscale
+        inputs = [("rgb", rgb, 3, resolution), ("prompt", prompt, 3, resolution)]
+        if latents is not None:
+            inputs.append(("latents", latents, channels, side))
+        for name, x, depth, size in inputs:
+            if not isinstance(x, Tensor) or not x.is_floating_point():
+                raise InputError(f"{name} must be a floating-point tensor, images in [-1, 1].")
+            if x.ndim != 4 or x.shape[1:] != (depth, size, size) or not len(x):
+                raise InputError(f"{name} has shape {tuple(x.shape)}; expected (B, {depth}, {size}, {size}).")
+            if not x.isfinite().all():
+                raise InputError(f"{name} holds NaN or infinity; replace them.")
+            if len(x) != len(rgb):
+                raise InputError(f"{name} has {len(x)} samples but rgb {len(rgb)}; they need one number.")
+        integers = isinstance(class_labels, Tensor) and not class_labels.is_floating_point()
+        if not integers or class_labels.shape != (len(rgb),):
+            raise InputError(f"class_labels must be a tensor of {len(rgb)} whole numbers, one for each sample of rgb.")
         known = {label for task in self.metadata.tasks.values() for label in task.labels}
         unknown = set(class_labels.tolist()) - known
         if unknown:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AmodalInstance:
     """The full extent of one partly hidden object.
 
@@ -31,7 +31,7 @@ class AmodalInstance:
     agreement: float = float("nan")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PerceptionOutput:
     """What one call of the pipeline saw; tasks that were not asked for are None.
 

@@ -65,12 +65,19 @@ def check_request(
     if tasks is None:
         chosen = [find_task(name) for name in metadata.tasks]
         chosen = [task for task in chosen if all(given[argument] for argument in task.requires)]
+        if not chosen:
+            raise InputError(
+                f"checkpoint {metadata.name!r} knows {', '.join(metadata.tasks)} only, for which "
+                "next_image or visible_masks is missing; pass it."
+            )
     else:
         chosen = _find_tasks(tasks, metadata, given)
     steps = default_steps(metadata, sampler) if num_inference_steps is None else num_inference_steps
     for name, value in (("num_inference_steps", steps), ("ensemble_size", ensemble_size), ("seed", seed)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
             raise InputError(f"{name} must be a whole number, not {value!r}.")
+    if not isinstance(flip_members, bool):
+        raise InputError(f"flip_members must be True or False, not {flip_members!r}.")
     if not 0 <= seed < 2**63:
         raise InputError(f"seed must be from 0 to 2**63 - 1, not {seed}.")
     chosen_sampler = find_sampler(metadata.sampler if sampler is None else sampler)
@@ -93,6 +100,8 @@ def default_steps(metadata: CheckpointMetadata, sampler: str | None) -> int:
 def _find_tasks(tasks: Sequence[str], metadata: CheckpointMetadata, given: Mapping[str, bool]) -> list[Task]:
     if isinstance(tasks, str):
         raise InputError(f"tasks must be a sequence of names, such as ({tasks!r},), not the string {tasks!r}.")
+    if not isinstance(tasks, (tuple, list)) or not all(isinstance(name, str) for name in tasks):
+        raise InputError(f"tasks must be a tuple of names such as {tuple(metadata.tasks)}, not {tasks!r}.")
     if not tasks:
         raise InputError(f"tasks is empty; choose from {', '.join(metadata.tasks)}.")
     if len(set(tasks)) < len(tasks):
@@ -122,7 +131,7 @@ def _check_image(name: str, image: NDArray[np.uint8]) -> None:
 
 
 def _split_masks(labels: NDArray[np.integer], image: NDArray[np.uint8]) -> dict[int, NDArray[np.bool_]]:
-    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iub":
         kind = labels.dtype if isinstance(labels, np.ndarray) else type(labels).__name__
         raise InputError(
             f"visible_masks is {kind}; expected an integer label image: 0 background, k the visible pixels of object k."

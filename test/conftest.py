@@ -42,7 +42,7 @@ def stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-SMALL = {"hidden_size": 32, "num_layers": 2, "num_attention_heads": 4, "mlp_size": 64, "num_experts": 4}
+SMALL: dict[str, Any] = {"hidden_size": 32, "num_layers": 2, "num_attention_heads": 4, "mlp_size": 64, "num_experts": 4}
 
 
 def write_official(path: Path, **config: Any) -> dict[str, torch.Tensor]:

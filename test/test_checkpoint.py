@@ -22,6 +22,7 @@ from diffusion_perception_ros.model import folder as checkpoint_folder
 from diffusion_perception_ros.model.codec import AutoencoderCodec, PixelUnshuffleCodec
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
 from diffusion_perception_ros.pipeline import PerceptionPipeline
+from diffusion_perception_ros.sampling.samplers import SAMPLERS
 
 HEADS = ["--num-attention-heads", "4"]
 
@@ -88,11 +89,23 @@ def test_convert_refuses_what_it_would_destroy(
     assert main(arguments) == 2
     assert "use --overwrite" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 2
-    assert "no checkpoint folder" in capsys.readouterr().err
+    assert "is no checkpoint folder" in capsys.readouterr().err
     assert (tmp_path / "out" / "thesis.txt").read_text() == "ten years"
     shutil.rmtree(tmp_path / "out")
     assert main(arguments) == 0
     assert main([*arguments, "--overwrite"]) == 0
+
+
+def test_convert_to_where_nothing_can_be(
+    tmp_path: Path, stable_diffusion: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_official(tmp_path / "a.pt")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for out in (tmp_path / "a.pt" / "out", Path("/proc/nowhere/out"), tmp_path / "link", tmp_path / ("a" * 300)):
+        assert main(["convert", str(tmp_path / "a.pt"), str(stable_diffusion), str(out), *HEADS]) == 2
+        assert capsys.readouterr().err.startswith(f"diffusion-perception: error: {out} ")
+    (tmp_path / "empty").mkdir()
+    assert main(["convert", str(tmp_path / "a.pt"), str(stable_diffusion), str(tmp_path / "empty"), *HEADS]) == 0
 
 
 def test_convert_leaves_nothing_of_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,6 +150,9 @@ def test_pixels_as_latents_behind_convolutions(tmp_path: Path) -> None:
     assert (loaded.codec.name, loaded.codec.downscale) == ("PixelUnshuffle", 4)
     got = loaded(frame, frame[::-1])
     assert want.depth_relative is not None
+    assert got.depth_relative is not None
+    assert want.flow is not None
+    assert got.flow is not None
     assert want.depth_relative.std() > 1e-3
     # Weights mapped from a file are aligned otherwise in memory, and rounded otherwise in vector units.
     np.testing.assert_allclose(got.depth_relative, want.depth_relative, atol=1e-5)
@@ -156,6 +172,12 @@ def edit_weights(path: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -
 
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
+FLOW = {
+    "kind": "displacement",
+    "labels": [1002, 1003],
+    "image_interpolation": "bilinear",
+    "parameters": {"max_displacement": 75.0},
+}
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no folder": (shutil.rmtree, "there is no such folder|no perception.json"),
     "no metadata": (lambda f: (f / "perception.json").unlink(), "no perception.json in it"),
@@ -184,7 +206,34 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no scheduler": (lambda f: shutil.rmtree(f / "scheduler"), "no scheduler/scheduler_config.json"),
     "bad schedule": (
         lambda f: edit_json(f / "scheduler/scheduler_config.json", beta_schedule="odd"),
-        "scheduler_config.json: odd is not implemented",
+        "scheduler_config.json: beta_schedule is 'odd'; use one of",
+    ),
+    "bad betas": (
+        lambda f: edit_json(f / "scheduler/scheduler_config.json", beta_end="x"),
+        "scheduler_config.json: beta_end is 'x'; expected a number above 0",
+    ),
+    "bad prediction": (
+        lambda f: edit_json(f / "scheduler/scheduler_config.json", prediction_type="flow"),
+        "prediction_type is 'flow'; use one of epsilon, sample, v_prediction",
+    ),
+    "reference size": (
+        lambda f: edit_json(f / "perception.json", flow_reference_size=[0, 384]),
+        "perception.json: resolution, flow_reference_size and num_inference_steps must be above 0",
+    ),
+    "is_random": (lambda f: edit_json(f / "perception.json", is_random="false"), "is_random must be true or false"),
+    "no tasks": (lambda f: edit_json(f / "perception.json", tasks={}), "must declare at least one task"),
+    "sampler": (lambda f: edit_json(f / "perception.json", sampler="euler"), "sampler 'euler' is unknown"),
+    "one label for flow": (
+        lambda f: edit_json(f / "perception.json", tasks={"flow": {**FLOW, "labels": [1002]}}),
+        "it needs 2",
+    ),
+    "parameter": (
+        lambda f: edit_json(f / "perception.json", tasks={"flow": {**FLOW, "parameters": {"max_displacement": -1}}}),
+        "max_displacement = -1.0; expected a number above 0",
+    ),
+    "no parameter": (
+        lambda f: edit_json(f / "perception.json", tasks={"flow": {**FLOW, "parameters": {}}}),
+        "lacks the parameter 'max_displacement'",
     ),
     "no transformer": (lambda f: shutil.rmtree(f / "transformer"), "no transformer/config.json in it"),
     "cut weights": (lambda f: (f / TRANSFORMER).write_bytes((f / TRANSFORMER).read_bytes()[:5000]), "cannot be read"),
@@ -220,6 +269,61 @@ def test_parts_that_do_not_fit(pipe: PerceptionPipeline) -> None:
     wide.latent_channels = 16
     with pytest.raises(InputError, match="3 x 16"):
         PerceptionPipeline(pipe.transformer, wide, pipe.scheduler_config, pipe.metadata)
+
+
+# What Stable Diffusion 2 ships: written by an old diffusers, without keys that came later.
+OLD_CONFIGS: dict[str, dict[str, Any]] = {
+    "ddim": {
+        "_class_name": "DDIMScheduler",
+        "_diffusers_version": "0.8.0",
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "clip_sample": False,
+        "num_train_timesteps": 1000,
+        "prediction_type": "v_prediction",
+        "set_alpha_to_one": False,
+        "skip_prk_steps": True,
+        "steps_offset": 1,
+        "trained_betas": None,
+    },
+    "pndm": {
+        "_class_name": "PNDMScheduler",
+        "_diffusers_version": "0.7.0.dev0",
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "num_train_timesteps": 1000,
+        "prediction_type": "v_prediction",
+        "skip_prk_steps": True,
+        "steps_offset": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("config", OLD_CONFIGS.values(), ids=OLD_CONFIGS)
+def test_samplers_on_an_old_scheduler_config(tmp_path: Path, config: dict[str, Any]) -> None:
+    """Where the config leaves spacing out, the samplers' own must win, before and after saving."""
+    pipe = PerceptionPipeline.random(64)
+    pipe.save_pretrained(tmp_path)
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    loaded = PerceptionPipeline.from_pretrained(tmp_path)
+    loaded.save_pretrained(tmp_path / "again")
+    for each in (loaded, PerceptionPipeline.from_pretrained(tmp_path / "again")):
+        for name, steps, first in (
+            ("ddim_trailing", 4, 999),
+            ("dpm_solver", 4, 999),
+            ("one_step", 1, 999),
+            ("ddim", 4, 751),
+        ):
+            scheduler = SAMPLERS[name].scheduler(each.scheduler_config)
+            scheduler.set_timesteps(steps)
+            assert int(scheduler.timesteps[0]) == first, name
+
+
+def test_weights_are_as_readable_as_the_rest(tmp_path: Path, pipe: PerceptionPipeline) -> None:
+    pipe.save_pretrained(tmp_path)
+    assert len({path.stat().st_mode for path in tmp_path.rglob("*") if path.is_file()}) == 1
 
 
 def test_metadata_round_trip(pipe: PerceptionPipeline) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from diffusion_perception_ros.model.experts import ExpertLinear, MixtureOfExperts, grouped_linear
+from diffusion_perception_ros.model.experts import ExpertLinear, MixtureOfExperts, grouped_linear, tiled_linear
 
 
 def slow_mixture(moe: MixtureOfExperts, token: torch.Tensor) -> torch.Tensor:
@@ -53,6 +53,17 @@ def test_grouped_linear_with_empty_groups(dtype: torch.dtype, width: int) -> Non
     ends = torch.tensor([0, 5, 5, 9], dtype=torch.int32)
     want = torch.cat([rows[:5] @ weight[1].T, rows[5:] @ weight[3].T])
     torch.testing.assert_close(grouped_linear(rows, weight, ends), want, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("ends", [[0, 5, 5, 9], [9, 9, 9, 9], [0, 0, 0, 9], [2, 4, 8, 9], [4, 8, 8, 9]])
+@pytest.mark.parametrize("tile", [1, 2, 4, 16])
+def test_tiles_of_every_size(ends: list[int], tile: int) -> None:
+    torch.manual_seed(0)
+    weight, rows = torch.randn(4, 6, 5), torch.randn(9, 5)
+    starts = [0, *ends[:-1]]
+    want = torch.cat([rows[a:b] @ w.T for a, b, w in zip(starts, ends, weight, strict=True)])
+    got = tiled_linear(rows, weight, torch.tensor(ends, dtype=torch.int32), tile)
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_reach_every_weight_that_was_used() -> None:

@@ -85,6 +85,13 @@ def test_training_file_with_ema_and_arguments(tmp_path: Path) -> None:
     assert official.config == OfficialCheckpoint(tmp_path / "a.pt", **HEADS).config
 
 
+def test_parameters_instead_of_tensors(tmp_path: Path) -> None:
+    state_dict = write_official(tmp_path / "a.pt")
+    torch.save({key: torch.nn.Parameter(value) for key, value in state_dict.items()}, tmp_path / "b.pt")
+    transformer = OfficialCheckpoint(tmp_path / "b.pt", **HEADS).load_transformer(torch.float32, torch.device("cpu"))
+    assert not any(parameter.requires_grad for parameter in transformer.parameters())
+
+
 def test_files_from_before_zip_archives(tmp_path: Path) -> None:
     state_dict = write_official(tmp_path / "a.pt")
     torch.save(state_dict, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
@@ -106,8 +113,12 @@ def test_weights_are_cast_and_owned(tmp_path: Path) -> None:
     assert torch.equal(loaded.pos_embed, half.pos_embed.to(torch.bfloat16))
 
 
-def renamed(state: StateDict, old: str, new: str) -> None:
+FC = ("fc1", "fc2")
+
+
+def renamed(state: StateDict, old: str, new: str) -> torch.Tensor:
     state[new] = state.pop(old)
+    return state[new]
 
 
 BROKEN: dict[str, tuple[Callable[[StateDict], Any], str]] = {
@@ -119,6 +130,22 @@ BROKEN: dict[str, tuple[Callable[[StateDict], Any], str]] = {
     "shape": (
         lambda s: s.update({"blocks.1.moe.gate.weight": torch.zeros(4, 31)}),
         "'blocks.1.moe.gate.weight' has shape (4, 31), expected (4, 32)",
+    ),
+    "missing last expert": (
+        lambda s: [s.pop(f"blocks.0.moe.experts.3.{layer}.{kind}") for layer in FC for kind in ("weight", "bias")],
+        "'blocks.0.moe.experts.3.fc1.bias' is missing (and 3 more)",
+    ),
+    "stray block": (
+        lambda s: s.update({"blocks.99999999.x": torch.zeros(1)}),
+        "'blocks.2.adaLN_modulation.1.bias' is missing",
+    ),
+    "prefix": (
+        lambda s: [renamed(s, key, f"module.{key}") for key in list(s)],
+        "it has such as 'module.blocks.0.adaLN_modulation.1.bias'",
+    ),
+    "empty kernel": (
+        lambda s: s.update({"x_embedder.proj.conv_in_1.weight": torch.zeros(0, 12, 2, 2)}),
+        "expected 4 dimensions, none of them zero",
     ),
     "dimensions": (lambda s: s.update(pos_embed=torch.zeros(16, 32)), "expected 3 dimensions"),
     "grid": (lambda s: s.update(pos_embed=torch.zeros(1, 15, 32)), "expected a square grid"),
@@ -162,7 +189,8 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"a\.pt: (not a PyTorch checkpoint|it holds no state dict)"):
             OfficialCheckpoint(path, **HEADS)
-    for stranger in ([1, 2], {}, {"a": 1}, {"ema": 3}, torch.zeros(3)):
+    sparse = torch.zeros(3).to_sparse()
+    for stranger in ([1, 2], {}, {"a": 1}, {"ema": 3}, torch.zeros(3), {3: torch.zeros(1)}, {"a": sparse}):
         torch.save(stranger, path)
         with pytest.raises(InputError, match="holds no state dict"):
             OfficialCheckpoint(path, **HEADS)

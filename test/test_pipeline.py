@@ -187,10 +187,13 @@ IMAGE = np.zeros((60, 80, 3), np.uint8)
         ({"tasks": "depth"}, r"tasks must be a sequence of names, such as \('depth',\)"),
         ({"tasks": ()}, "tasks is empty; choose from depth, flow, amodal"),
         ({"tasks": ("depth", "depth")}, "names one twice"),
+        ({"tasks": 3}, "tasks must be a tuple of names such as"),
+        ({"tasks": (["depth"],)}, "tasks must be a tuple of names such as"),
+        ({"flip_members": "no"}, "flip_members must be True or False, not 'no'"),
         ({"sampler": "euler"}, "sampler 'euler' is unknown"),
         ({"ensemble_size": 0}, "ensemble_size must be at least 1, not 0"),
         ({"ensemble_size": 2.5}, "ensemble_size must be a whole number, not 2.5"),
-        ({"num_inference_steps": 0}, "num_inference_steps must be from 1"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0; use a whole number from 1"),
         ({"num_inference_steps": "4"}, "num_inference_steps must be a whole number"),
         ({"seed": -1}, "seed must be from 0"),
         ({"aligner": "magic"}, "aligner 'magic' is unknown; use one of standardize, released"),
@@ -221,12 +224,56 @@ def test_epsilon_at_one_step_is_refused_but_sampled_as_released(frames: Frames) 
     assert pipe.sample(images, images, torch.tensor([1000]), 1).shape == (1, 3, 64, 64)
 
 
+def test_a_task_that_nothing_was_given_for(frames: Frames) -> None:
+    pipe = PerceptionPipeline.random(64)
+    pipe.metadata = dataclasses.replace(pipe.metadata, tasks={"flow": pipe.metadata.tasks["flow"]})
+    with pytest.raises(InputError, match="knows flow only, for which next_image or visible_masks is missing"):
+        pipe(frames[0])
+
+
+def test_one_boolean_mask_is_a_label_image(pipe: PerceptionPipeline, frames: Frames) -> None:
+    (instance,) = pipe(frames[0], visible_masks=frames[2] == 7).amodal or []
+    assert instance.id == 1
+    assert np.array_equal(instance.visible_mask, frames[2] == 7)
+
+
+SAMPLE = {
+    "rgb": torch.zeros(2, 3, 64, 64),
+    "prompt": torch.zeros(2, 3, 64, 64),
+    "class_labels": torch.tensor([1000] * 2),
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"num_inference_steps": -1}, "num_inference_steps is -1; use a whole number from 1 to 1000"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps is 2.5"),
+        ({"num_inference_steps": 1000}, "would begin at timestep 1000"),
+        ({"rgb": torch.zeros(2, 3, 64, 64, dtype=torch.uint8)}, "rgb must be a floating-point tensor"),
+        ({"rgb": np.zeros((2, 3, 64, 64))}, "rgb must be a floating-point tensor"),
+        ({"prompt": torch.full((2, 3, 64, 64), torch.nan)}, "prompt holds NaN"),
+        ({"rgb": torch.zeros(0, 3, 64, 64)}, "rgb has shape"),
+        ({"latents": torch.zeros(2, 4, 9, 8)}, r"latents has shape \(2, 4, 9, 8\); expected \(B, 4, 8, 8\)"),
+        ({"latents": torch.zeros(1, 4, 8, 8)}, "latents has 1 samples but rgb 2"),
+        ({"class_labels": [1000, 1000]}, "class_labels must be a tensor of 2 whole numbers"),
+        ({"class_labels": torch.tensor([1000.0, 1000.0])}, "class_labels must be a tensor of 2 whole numbers"),
+        ({"class_labels": torch.tensor(1000)}, "class_labels must be a tensor of 2 whole numbers"),
+    ],
+)
+def test_sample_refuses_what_would_be_garbage(
+    pipe: PerceptionPipeline, arguments: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        pipe.sample(**{**SAMPLE, "num_inference_steps": 1, **arguments})
+
+
 @pytest.mark.parametrize(
     ("rgb", "prompt", "labels", "sentence"),
     [
         ((1, 3, 32, 32), (1, 3, 64, 64), [1000], r"rgb has shape \(1, 3, 32, 32\); expected \(B, 3, 64, 64\)"),
         ((1, 3, 64, 64), (3, 64, 64), [1000], "prompt has shape"),
-        ((2, 3, 64, 64), (2, 3, 64, 64), [1000], "have 2, 2 and 1 samples"),
+        ((2, 3, 64, 64), (2, 3, 64, 64), [1000], "class_labels must be a tensor of 2 whole numbers"),
         ((1, 3, 64, 64), (1, 3, 64, 64), [1004], "class label 1004 is unknown"),
         ((1, 3, 64, 64), (1, 3, 64, 64), [-1], "class label -1 is unknown"),
     ],

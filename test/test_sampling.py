@@ -102,6 +102,14 @@ def test_genpercept_form_is_minus_v_at_t_1() -> None:
     assert sampler.initial_latent == "image"
 
 
+def test_one_step_ignores_clipping() -> None:
+    """The one-step forms are closed formulas; a config's clip_sample is about pixel-space diffusion."""
+    for name in ("one_step", "one_step_genpercept"):
+        config = SAMPLERS[name].scheduler({**SCHEDULER_CONFIG, "clip_sample": True, "thresholding": True}).config
+        assert not config.clip_sample
+        assert not config.thresholding
+
+
 def test_released_ddim_feeds_noise_as_nearly_clean() -> None:
     """The trap that the trailing samplers avoid."""
     scheduler = SAMPLERS["ddim"].scheduler(SCHEDULER_CONFIG)
@@ -112,8 +120,9 @@ def test_released_ddim_feeds_noise_as_nearly_clean() -> None:
 @pytest.mark.parametrize(
     ("sampler", "config", "steps", "ensemble", "flip", "sentence"),
     [
-        ("ddim", SCHEDULER_CONFIG, 0, 1, False, "num_inference_steps must be from 1 to 1000, not 0"),
-        ("ddim", SCHEDULER_CONFIG, 1001, 1, False, "not 1001"),
+        ("ddim", SCHEDULER_CONFIG, 0, 1, False, "num_inference_steps is 0; use a whole number from 1 to 1000"),
+        ("ddim", SCHEDULER_CONFIG, 1001, 1, False, "num_inference_steps is 1001"),
+        ("ddim", SCHEDULER_CONFIG, 1000, 1, False, "would begin at timestep 1000"),
         ("one_step", SCHEDULER_CONFIG, 2, 1, False, "exactly one step, not 2"),
         ("one_step", EPSILON, 1, 1, False, "sqrt\\(alpha_bar_T\\)"),
         ("ddim_trailing", EPSILON, 1, 1, False, "cannot do one step"),
@@ -123,7 +132,7 @@ def test_released_ddim_feeds_noise_as_nearly_clean() -> None:
         ("ddim", SCHEDULER_CONFIG, 4, 0, False, "ensemble_size must be at least 1, not 0"),
         ("one_step", SCHEDULER_CONFIG, 1, 4, False, "4 members would be identical"),
         ("one_step", SCHEDULER_CONFIG, 1, 4, True, "only 2 members differ"),
-        ("ddim", SCHEDULER_CONFIG, 4, 1, True, "flip_members needs ensemble_size of at least 2"),
+        ("ddim", SCHEDULER_CONFIG, 4, 1, True, "flip_members mirrors every second member, but ensemble_size is 1"),
     ],
 )
 def test_impossible_combinations(
@@ -137,6 +146,8 @@ def test_impossible_combinations(
     ("sampler", "config", "steps", "ensemble", "flip"),
     [
         ("ddim", EPSILON, 50, 5, False),
+        ("ddim", SCHEDULER_CONFIG, 999, 1, False),
+        ("ddim_trailing", SCHEDULER_CONFIG, 1000, 1, False),
         ("ddim_trailing", {**SCHEDULER_CONFIG, **ZERO_SNR}, 1, 5, False),
         ("one_step", SCHEDULER_CONFIG, 1, 2, True),
         ("one_step_genpercept", SCHEDULER_CONFIG, 1, 1, False),

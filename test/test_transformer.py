@@ -51,11 +51,12 @@ def test_every_input_matters(transformer: DiTMoETransformer) -> None:
             assert (a - b).abs().max() > 1e-4
 
 
-def test_no_step_asks_the_device(transformer: DiTMoETransformer) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_step_asks_the_device(transformer: DiTMoETransformer, dtype: torch.dtype) -> None:
     """On the meta device there are no values, so that any host synchronisation raises."""
-    meta = DiTMoETransformer(**dict(transformer.config)).to("meta", torch.bfloat16)
+    meta = DiTMoETransformer(**dict(transformer.config)).to("meta", dtype)
     out = meta(
-        torch.empty(3, 12, 8, 8, device="meta", dtype=torch.bfloat16),
+        torch.empty(3, 12, 8, 8, device="meta", dtype=dtype),
         torch.empty(3, device="meta"),
         torch.empty(3, dtype=torch.long, device="meta"),
     )
@@ -78,6 +79,11 @@ def test_timesteps_differ_in_bfloat16() -> None:
     half = random_transformer(sample_size=8, **SMALL).to(torch.bfloat16)
     embedded = half.t_embedder(torch.tensor([998, 999]))
     assert (embedded[0] != embedded[1]).any()
+
+
+def test_latents_of_another_size_are_refused(transformer: DiTMoETransformer) -> None:
+    with pytest.raises(ValueError, match="takes 8x8"):
+        transformer(torch.zeros(1, 12, 9, 9), torch.tensor([1]), torch.tensor([1000]))
 
 
 def test_position_embedding_is_separable() -> None:

@@ -59,24 +59,29 @@ def run(args: argparse.Namespace) -> int:
     from diffusion_perception_ros.checkpoint import convert_official
 
     out: Path = args.out
-    if out.exists() and not (args.overwrite and (out / "perception.json").is_file()):
-        remedy = "it is no checkpoint folder, so choose another name" if args.overwrite else "use --overwrite"
-        raise InputError(f"{out} exists already; {remedy}.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.partial-", dir=out.parent) as partial:
-        complete = Path(partial) / out.name
-        metadata = convert_official(
-            args.official,
-            args.stable_diffusion,
-            complete,
-            num_attention_heads=args.num_attention_heads,
-            num_experts_per_tok=args.num_experts_per_tok,
-            torch_dtype=getattr(torch, args.dtype),
-        )
-        if out.exists():
-            shutil.rmtree(out)
-        complete.rename(out)
+    try:
+        if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+            if not args.overwrite:
+                raise InputError(f"{out} exists already; choose another name or use --overwrite.")
+            if not (out / "perception.json").is_file() or out.is_symlink():
+                raise InputError(f"{out} exists already and is no checkpoint folder; choose another name.")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.partial-", dir=out.parent) as partial:
+            complete = Path(partial) / "checkpoint"
+            metadata = convert_official(
+                args.official,
+                args.stable_diffusion,
+                complete,
+                num_attention_heads=args.num_attention_heads,
+                num_experts_per_tok=args.num_experts_per_tok,
+                torch_dtype=getattr(torch, args.dtype),
+            )
+            if out.exists():
+                shutil.rmtree(out)
+            complete.rename(out)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}.") from None
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
-    print(f"{out}: {metadata.name}, {metadata.resolution}x{metadata.resolution}, tasks {', '.join(metadata.tasks)}, ")
-    print(f"{size / 1e6:.1f} MB of {args.dtype} weights")
+    print(f"{out}: {metadata.name}, {metadata.resolution}x{metadata.resolution}, tasks {', '.join(metadata.tasks)}")
+    print(f"{size / 1e6:.1f} MB, {args.dtype}")
     return 0

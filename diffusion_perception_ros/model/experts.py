@@ -23,8 +23,10 @@ class Router(nn.Module):
 
     def scores(self, tokens: Tensor) -> Tensor:
         """(N, D) tokens to (N, experts) float32, each row of sum 1."""
-        with torch.autocast(tokens.device.type, enabled=False):
-            return F.linear(tokens.float(), self.weight.float()).softmax(dim=-1)
+        if _autocasts(tokens.device):
+            with torch.autocast(tokens.device.type, enabled=False):
+                return self.scores(tokens)
+        return F.linear(tokens.float(), self.weight.float()).softmax(dim=-1)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Route (N, D) tokens; returns (N, k) float32 weights and (N, k) expert indices."""
@@ -57,28 +59,52 @@ class ExpertLinear(nn.Module):
 
 
 def grouped_linear(rows: Tensor, weight: Tensor, row_ends: Tensor) -> Tensor:
-    """``rows[start_e:end_e] @ weight[e].T`` for each expert e.
-
-    The row counts stay on the device wherever torch has a grouped GEMM for it.
+    """``rows[start_e:end_e] @ weight[e].T`` for each expert e, without bringing the row counts to the host.
 
     Args:
         rows: (R, in) sorted by expert.
         weight: (experts, out, in).
-        row_ends: (experts,) int32.
+        row_ends: (experts,) int32, one past the last row of each expert.
 
     Returns:
         (R, out).
     """
-    if torch.is_autocast_enabled(rows.device.type):  # which does not know grouped GEMMs
+    if _autocasts(rows.device):  # which does not know grouped GEMMs
         dtype = torch.get_autocast_dtype(rows.device.type)
         rows, weight = rows.to(dtype), weight.to(dtype)
-    # torch's grouped GEMM (2.10 and newer) wants rows and weight columns of whole 16-byte words.
-    alignment = 16 // rows.element_size()
-    if hasattr(F, "grouped_mm") and rows.shape[1] % alignment == 0 and weight.shape[1] % alignment == 0:
+    if _has_grouped_gemm(rows, weight):
         return F.grouped_mm(rows, weight.transpose(1, 2), offs=row_ends)
-    counts = row_ends.diff(prepend=row_ends.new_zeros(1)).tolist()
-    groups = rows.split(counts)
-    return torch.cat([F.linear(group, w) for group, w in zip(groups, weight, strict=True)])
+    return tiled_linear(rows, weight, row_ends)
+
+
+def _has_grouped_gemm(rows: Tensor, weight: Tensor) -> bool:
+    """Whether torch's grouped GEMM (2.10 and newer) runs here without asking the device for the row counts."""
+    alignment = 16 // rows.element_size()
+    if not hasattr(F, "grouped_mm") or rows.shape[1] % alignment or weight.shape[1] % alignment:
+        return False
+    if rows.is_cuda:
+        major, _ = torch.cuda.get_device_capability(rows.device)
+        return rows.dtype == torch.bfloat16 and major in (9, 10)
+    return rows.device.type == "cpu"
+
+
+def tiled_linear(rows: Tensor, weight: Tensor, row_ends: Tensor, tile: int = 512) -> Tensor:
+    """``grouped_linear`` as one batched GEMM over tiles of rows, each of a single expert.
+
+    Every expert's rows are padded to whole tiles. Their number is bounded by shapes alone, so that nothing has to
+    be known on the host; the price is the padding and a copy of each tile's weight.
+    """
+    row_starts = F.pad(row_ends[:-1], (1, 0))
+    tile_ends = ((row_ends - row_starts + tile - 1) // tile).cumsum(0)
+    tile_starts = F.pad(tile_ends[:-1], (1, 0))
+    num_tiles = len(rows) // tile + len(weight)
+    index = torch.arange(max(len(rows), num_tiles), device=rows.device)
+    expert_of_tile = torch.searchsorted(tile_ends, index[:num_tiles], right=True).clamp(max=len(weight) - 1)
+    expert_of_row = torch.searchsorted(row_ends, index[: len(rows)].int(), right=True)
+    place = tile_starts[expert_of_row] * tile + index[: len(rows)] - row_starts[expert_of_row]
+    padded = rows.new_zeros(num_tiles * tile, rows.shape[1]).index_copy(0, place, rows)
+    products = torch.bmm(padded.unflatten(0, (num_tiles, tile)), weight[expert_of_tile].transpose(1, 2))
+    return products.flatten(0, 1)[place]
 
 
 class MixtureOfExperts(nn.Module):
@@ -111,3 +137,8 @@ class MixtureOfExperts(nn.Module):
         chosen = rows[order.argsort()].unflatten(0, (-1, num_chosen))
         mixed: Tensor = (chosen * weights.to(x.dtype).unsqueeze(-1)).sum(dim=1)
         return mixed.view_as(x)
+
+
+def _autocasts(device: torch.device) -> bool:
+    """Whether automatic mixed precision is on; some devices have none."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)

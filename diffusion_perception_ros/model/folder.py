@@ -20,10 +20,16 @@ from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.codec import AutoencoderCodec, ImageCodec, PixelUnshuffleCodec
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
 from diffusion_perception_ros.model.official import OfficialCheckpoint
-from diffusion_perception_ros.model.transformer import DiTMoETransformer
+from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast
 
 _AUTOENCODERS: dict[str, Any] = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 _METADATA_FILE = "perception.json"
+_SCHEDULER_CHOICES = {
+    "prediction_type": ("epsilon", "sample", "v_prediction"),
+    "timestep_spacing": ("leading", "trailing", "linspace"),
+    "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
+}
+_SCHEDULER_NUMBERS = ("num_train_timesteps", "beta_start", "beta_end")
 # Small, because a shard is what converting and saving hold in memory.
 _SHARD_SIZE = "250MB"
 _SHARD_PATTERN = SAFETENSORS_WEIGHTS_NAME.replace(".safetensors", "{suffix}.safetensors")
@@ -64,11 +70,20 @@ def load_scheduler_config(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: There is none, or diffusers cannot make a schedule from it.
     """
+    path = folder / "scheduler" / "scheduler_config.json"
     config = _read_config(folder, "scheduler", "scheduler_config.json")
+    for key, allowed in _SCHEDULER_CHOICES.items():
+        if config.get(key, allowed[0]) not in allowed:
+            raise InputError(f"{path}: {key} is {config[key]!r}; use one of {', '.join(allowed)}.")
+    for key in _SCHEDULER_NUMBERS:
+        if not isinstance(config.get(key, 1), (int, float)) or config.get(key, 1) <= 0:
+            raise InputError(f"{path}: {key} is {config[key]!r}; expected a number above 0.")
     try:
-        return dict(DDIMScheduler.from_config(config).config)
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise InputError(f"{folder / 'scheduler' / 'scheduler_config.json'}: {error}.") from None
+        complete = DDIMScheduler.from_config(config).config
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise InputError(f"{path}: {first_line(error)}") from None
+    # Without diffusers' own marks: one of them names the defaults, and makes schedulers ignore changes to those.
+    return {key: value for key, value in complete.items() if not key.startswith("_")}
 
 
 def load_metadata(folder: Path) -> CheckpointMetadata:
@@ -95,7 +110,8 @@ def convert_transformer(folder: Path, official: OfficialCheckpoint, dtype: torch
     """Write ``folder``/transformer from a released file, one shard in memory at a time."""
     target = folder / "transformer"
     with init_empty_weights(include_buffers=True):
-        transformer = DiTMoETransformer(**official.config).to(dtype)
+        transformer = DiTMoETransformer(**official.config)
+    cast(transformer, dtype)
     transformer.save_config(target)
     plan = split_torch_state_dict_into_shards(
         transformer.state_dict(), filename_pattern=_SHARD_PATTERN, max_shard_size=_SHARD_SIZE
@@ -126,6 +142,13 @@ def save_other_parts(
     _write_json(folder / _METADATA_FILE, metadata.to_dict())
 
 
+def share(folder: Path) -> None:
+    """Make weights as readable as the other files; safetensors writes them for their owner alone."""
+    mode = (folder / _METADATA_FILE).stat().st_mode
+    for weights in folder.rglob("*.safetensors"):
+        weights.chmod(mode)
+
+
 def _load_weights(kind: Any, folder: Path, component: str, dtype: torch.dtype) -> Any:
     path = folder / component
     try:
@@ -133,8 +156,9 @@ def _load_weights(kind: Any, folder: Path, component: str, dtype: torch.dtype) -
             path, torch_dtype=dtype, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=True
         )
     except Exception as error:  # diffusers, safetensors and huggingface_hub raise a dozen kinds here
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path}: the weights cannot be read ({reason})") from None
+        raise InputError(
+            f"{path}: the weights cannot be read ({first_line(error)}); copy or convert the checkpoint again."
+        ) from None
     for problem, keys in (
         ("is missing", report["missing_keys"]),
         ("does not belong there", report["unexpected_keys"]),
@@ -142,6 +166,12 @@ def _load_weights(kind: Any, folder: Path, component: str, dtype: torch.dtype) -
         if keys:
             raise InputError(f"{path}: the weight {min(keys)!r} {problem}.")
     return model
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, short enough for one sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
 def _read_config(folder: Path, component: str, name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -32,6 +33,9 @@ class TargetEncoding:
             raise InputError(
                 f"image_interpolation {self.image_interpolation!r} is unknown; use one of {', '.join(INTERPOLATIONS)}."
             )
+        for name, value in self.parameters.items():
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"the encoding {self.kind!r} has {name} = {value}; expected a number above 0.")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,12 @@ class CheckpointMetadata:
     name: str = "unnamed"
     is_random: bool = False
 
+    def __post_init__(self) -> None:
+        if min(self.resolution, *self.flow_reference_size, self.num_inference_steps) < 1:
+            raise InputError("resolution, flow_reference_size and num_inference_steps must be above 0.")
+        if not self.tasks:
+            raise InputError("a checkpoint must declare at least one task.")
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)
@@ -72,6 +82,8 @@ class CheckpointMetadata:
             unknown = set(values) - {f.name for f in fields(cls)}
             if unknown:
                 raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
+            if not isinstance(values["is_random"], bool):
+                raise ValueError("is_random must be true or false")
             tasks = {
                 str(name): TargetEncoding(
                     kind=str(task["kind"]),
@@ -89,8 +101,10 @@ class CheckpointMetadata:
                 sampler=str(values["sampler"]),
                 num_inference_steps=int(values["num_inference_steps"]),
                 name=str(values["name"]),
-                is_random=bool(values["is_random"]),
+                is_random=values["is_random"],
             )
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
         except KeyError as error:
             raise InputError(f"{where}: the field {error} is missing.") from None
         except (TypeError, ValueError, AttributeError) as error:

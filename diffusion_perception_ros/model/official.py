@@ -50,9 +50,10 @@ class OfficialCheckpoint:
             self.shapes = {name: tuple(w.shape) for name, w in DiTMoETransformer(**self.config).state_dict().items()}
         self._check(state_dict)
 
+    @torch.no_grad()
     def load(self, names: Iterable[str], dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
         """Some of the transformer's weights, stacked as it wants them."""
-        weights = {}
+        weights: dict[str, Tensor] = {}
         state_dict, bytes_read = read_state_dict(self.path), 0
         for name in names:
             # Pages of a memory map that were read count as used memory until the map goes.
@@ -129,9 +130,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise InputError(f"checkpoint {path}: not a PyTorch checkpoint, or cut short.") from None
     if isinstance(content, dict) and "ema" in content:
         content = content["ema"]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not content or not all(map(_is_weight, content.items())):
         raise InputError(f"checkpoint {path}: it holds no state dict (a dict of tensors, or one under 'ema').")
-    return content
+    state_dict: dict[str, Tensor] = content
+    return state_dict
+
+
+def _is_weight(item: tuple[Any, Any]) -> bool:
+    key, value = item
+    return isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided
 
 
 def _load_pickle(path: Path, mmap: bool) -> Any:
@@ -147,21 +154,22 @@ def _read_config(
 
     def shape(key: str, dimensions: int) -> tuple[int, ...]:
         if key not in state_dict:
-            raise InputError(f"checkpoint {path}: the key {key!r} is missing.")
+            raise InputError(f"checkpoint {path}: the key {key!r} is missing; it has such as {min(state_dict)!r}.")
         found = tuple(state_dict[key].shape)
-        if len(found) != dimensions:
-            raise InputError(f"checkpoint {path}: {key!r} has shape {found}, expected {dimensions} dimensions.")
+        if len(found) != dimensions or 0 in found:
+            raise InputError(
+                f"checkpoint {path}: {key!r} has shape {found}, expected {dimensions} dimensions, none of them zero."
+            )
         return found
 
     def count(pattern: str) -> int:
-        matches = (re.match(pattern, key) for key in state_dict)
-        return max((int(match[1]) + 1 for match in matches if match), default=0)
+        return len({match[1] for key in state_dict if (match := re.match(pattern, key))})
 
     routed = "x_embedder.proj.weight" not in state_dict
     patch_key = "x_embedder.proj.conv_in_1.weight" if routed else "x_embedder.proj.weight"
     hidden_size, in_channels, patch_size, _ = shape(patch_key, 4)
     tokens = shape("pos_embed", 3)[1]
-    num_experts = count(r"blocks\.\d+\.moe\.experts\.(\d+)\.")
+    num_experts = shape("blocks.0.moe.gate.weight", 2)[0] if count(r"(blocks\.\d+\.moe)\.") else 0
     mlp_key = "blocks.0.moe.experts.0.fc1.weight" if num_experts else "blocks.0.mlp.fc1.weight"
     num_labels = shape("y_embedder.embedding_table.weight", 2)[0]
     if math.isqrt(tokens) ** 2 != tokens:

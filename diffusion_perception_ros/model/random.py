@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from diffusion_perception_ros.model.codec import AutoencoderCodec
-from diffusion_perception_ros.model.transformer import DiTMoETransformer
+from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast
 
 # Stable Diffusion 2's schedule, with the v-prediction of its 768 px version.
 SCHEDULER_CONFIG = {
@@ -37,7 +37,7 @@ def random_transformer(seed: int = 0, dtype: torch.dtype = torch.float32, **conf
         for name, parameter in transformer.named_parameters():
             if "adaLN_modulation" in name or "final_layer" in name or name.endswith("bias"):
                 nn.init.normal_(parameter, std=0.05)
-    _cast(transformer, dtype)
+    cast(transformer, dtype)
     transformer.eval().requires_grad_(False)
     return transformer
 
@@ -56,10 +56,5 @@ def random_codec(seed: int = 0, dtype: torch.dtype = torch.float32) -> Autoencod
             norm_num_groups=4,
         )
     vae.requires_grad_(False)
-    _cast(vae, dtype)
+    cast(vae, dtype)
     return AutoencoderCodec(vae.eval())
-
-
-def _cast(model: nn.Module, dtype: torch.dtype) -> None:
-    # Not the method that diffusers overrides, which warns about an empty list of modules to be kept in float32.
-    nn.Module.to(model, dtype=dtype)

@@ -246,7 +246,13 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
 
         Returns:
             ``.sample`` of shape (B, out_channels, sample_size, sample_size).
+
+        Raises:
+            ValueError: ``hidden_states`` has another height or width.
         """
+        size = self.grid_size * self.patch_size
+        if hidden_states.shape[-2:] != (size, size):
+            raise ValueError(f"latents are {tuple(hidden_states.shape[-2:])}, this transformer takes {size}x{size}")
         condition = self.t_embedder(timestep.reshape(-1)) + self.y_embedder(class_labels)
         features = self.stem(hidden_states, condition) if self.stem else hidden_states
         x = self.x_embedder(features, self.kernel_of_label[class_labels]) + self.pos_embed
@@ -278,3 +284,11 @@ def sincos_position_embedding(hidden_size: int, grid_size: int) -> Tensor:
     rows = np.broadcast_to(line[:, None], (grid_size, grid_size, hidden_size // 2))
     embedding = np.concatenate([columns, rows], axis=-1).reshape(1, grid_size**2, hidden_size)
     return torch.from_numpy(embedding.astype(np.float32))
+
+
+def cast(model: nn.Module, dtype: torch.dtype) -> None:
+    """Changes the type of a model's weights in place.
+
+    Not by the method that diffusers overrides, which warns about an empty list of modules to be kept in float32.
+    """
+    nn.Module.to(model, dtype=dtype)

@@ -47,11 +47,18 @@ def _dpm_solver(config: Mapping[str, Any]) -> Any:
     )
 
 
+# The one-step forms are closed formulas of the network's output: what a config clips is not part of them.
+_UNCLIPPED = {"clip_sample": False, "thresholding": False}
+
+
+def _last_timestep(config: Mapping[str, Any]) -> Any:
+    return _ddim_trailing({**config, **_UNCLIPPED})
+
+
 def _constant_zero_alpha(config: Mapping[str, Any]) -> Any:
-    return DDIMScheduler.from_config(
-        {**config, "beta_schedule": "linear", "beta_start": 1.0, "beta_end": 1.0, "trained_betas": None}
-        | {"timestep_spacing": "leading", "steps_offset": 1, "rescale_betas_zero_snr": False}
-    )
+    constant = {"beta_schedule": "linear", "beta_start": 1.0, "beta_end": 1.0, "trained_betas": None}
+    spacing = {"timestep_spacing": "leading", "steps_offset": 1, "rescale_betas_zero_snr": False}
+    return DDIMScheduler.from_config({**config, **constant, **spacing, **_UNCLIPPED})
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -65,7 +72,7 @@ SAMPLERS: dict[str, Sampler] = {
         # DPM-Solver++ 2M (Lu et al. 2022, arXiv 2211.01095).
         Sampler("dpm_solver", _dpm_solver),
         # Zero noise at t = T (Martin Garcia et al. 2025, E2E-FT, arXiv 2409.11355).
-        Sampler("one_step", _ddim_trailing, initial_latent="zeros", one_step=True),
+        Sampler("one_step", _last_timestep, initial_latent="zeros", one_step=True),
         # The image latent with alpha_bar = 0 at t = 1, so that x0 = -v (Xu et al. 2025, GenPercept, arXiv 2403.06090).
         Sampler("one_step_genpercept", _constant_zero_alpha, initial_latent="image", one_step=True),
     )
@@ -82,6 +89,24 @@ def find_sampler(name: str) -> Sampler:
         return SAMPLERS[name]
     except KeyError:
         raise InputError(f"sampler {name!r} is unknown; use one of {', '.join(SAMPLERS)}.") from None
+
+
+def check_steps(sampler: Sampler, scheduler_config: Mapping[str, Any], num_inference_steps: int) -> None:
+    """Refuse a number of steps that the checkpoint's schedule does not have.
+
+    Raises:
+        InputError: Says the possible range.
+    """
+    limit = int(scheduler_config["num_train_timesteps"])
+    if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= limit:
+        raise InputError(f"num_inference_steps is {num_inference_steps!r}; use a whole number from 1 to {limit}.")
+    leading = sampler.name == "ddim" and scheduler_config.get("timestep_spacing", "leading") == "leading"
+    first = (num_inference_steps - 1) * (limit // num_inference_steps) + scheduler_config.get("steps_offset", 0)
+    if leading and first >= limit:
+        raise InputError(
+            f"num_inference_steps={num_inference_steps} would begin at timestep {first} with this checkpoint's leading "
+            f"spacing, but the last one is {limit - 1}; use fewer steps or 'ddim_trailing'."
+        )
 
 
 def check_sampling(
@@ -103,9 +128,7 @@ def check_sampling(
     Raises:
         InputError: The combination is impossible; the message says why and what works.
     """
-    limit = int(scheduler_config["num_train_timesteps"])
-    if not 1 <= num_inference_steps <= limit:
-        raise InputError(f"num_inference_steps must be from 1 to {limit}, not {num_inference_steps}.")
+    check_steps(sampler, scheduler_config, num_inference_steps)
     if sampler.one_step and num_inference_steps != 1:
         raise InputError(
             f"sampler {sampler.name!r} takes exactly one step, not {num_inference_steps}; "
@@ -140,4 +163,6 @@ def check_sampling(
                 f"not {ensemble_size}; set ensemble_size=2 or use 'ddim_trailing'."
             )
     if flip_members and ensemble_size < 2:
-        raise InputError("flip_members needs ensemble_size of at least 2: every second member is mirrored.")
+        raise InputError(
+            f"flip_members mirrors every second member, but ensemble_size is {ensemble_size}; set it to at least 2."
+        )

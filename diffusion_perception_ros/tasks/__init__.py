@@ -7,12 +7,15 @@ from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.tasks.amodal import Amodal
 from diffusion_perception_ros.tasks.depth import Depth
 from diffusion_perception_ros.tasks.flow import Flow
+from diffusion_perception_ros.tasks.target import Target, Truth
 from diffusion_perception_ros.tasks.task import DecodeContext, Picture, Task
 
 __all__ = [
     "DecodeContext",
     "Picture",
+    "Target",
     "Task",
+    "Truth",
     "check_encoding",
     "find_task",
     "register",
@@ -68,6 +71,8 @@ def check_encoding(name: str, encoding: TargetEncoding) -> None:
         raise InputError(
             f"task {name!r} does not know the target encoding {encoding.kind!r}; it knows {', '.join(task.kinds)}."
         )
+    if len(encoding.labels) != task.num_labels:
+        raise InputError(f"task {name!r} has the labels {encoding.labels}; it needs {task.num_labels}.")
     missing = [parameter for parameter in task.kinds[encoding.kind] if parameter not in encoding.parameters]
     if missing:
         raise InputError(f"the encoding {encoding.kind!r} of task {name!r} lacks the parameter {missing[0]!r}.")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.predictions import AmodalInstance
+from diffusion_perception_ros.tasks.target import Target, Truth
 from diffusion_perception_ros.tasks.task import DecodeContext, Picture, Task
 
 
@@ -51,6 +52,13 @@ class Amodal(Task):
                 agreement = float(np.mean([_iou(member | visible, mask) for member in member_masks[:, i]]))
             instances.append(AmodalInstance(instance, visible, mask, appearances[i], agreement))
         return {"amodal": instances}
+
+    def encode_target(self, truth: Truth, encoding: TargetEncoding, flow_reference_size: tuple[int, int]) -> Target:
+        """The mask as -1 and 1; nobody knows what hidden parts look like, so ``rgb_on_white`` cannot be made."""
+        if encoding.kind != "mask":
+            return super().encode_target(truth, encoding, flow_reference_size)
+        images = truth.amodal.to(torch.float32).mul(2).sub(1)
+        return Target(images[:, None, None].expand(-1, 1, 3, -1, -1), torch.ones_like(truth.amodal))
 
 
 def _threshold(images: Tensor, encoding: TargetEncoding) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion_perception_ros.model.metadata import TargetEncoding
+from diffusion_perception_ros.tasks.target import Target, Truth
 from diffusion_perception_ros.tasks.task import DecodeContext, Picture, Task
 
 
@@ -18,6 +19,7 @@ class Flow(Task):
     name = "flow"
     released = TargetEncoding("displacement", labels=(1002, 1003), parameters={"max_displacement": 75.0})
     kinds: ClassVar[Mapping[str, tuple[str, ...]]] = {"displacement": ("max_displacement",)}
+    num_labels = 2
     requires: ClassVar[tuple[str, ...]] = ("next_image",)
 
     def prompts(self, encoding: TargetEncoding, instances: Sequence[int]) -> list[Picture]:
@@ -47,6 +49,15 @@ class Flow(Task):
             deviation = geometry.to_input(members.std(dim=0)) * scale
             fields["flow_standard_deviation"] = deviation.norm(dim=0).cpu().numpy()
         return fields
+
+    def encode_target(self, truth: Truth, encoding: TargetEncoding, flow_reference_size: tuple[int, int]) -> Target:
+        """Pixels of the reference frame over ``max_displacement``; what is beyond it is clipped and not valid."""
+        height, width = truth.flow.shape[-2:]
+        scale = truth.flow.new_tensor(flow_reference_size) / truth.flow.new_tensor([width, height])
+        value = truth.flow * (scale / encoding.parameters["max_displacement"]).view(2, 1, 1)
+        valid = truth.flow_valid & (value.abs() <= 1).all(dim=1)
+        images = value.nan_to_num().clamp(-1, 1)
+        return Target(images[:, :, None].expand(-1, -1, 3, -1, -1), valid)
 
     def unmirror(self, images: Tensor) -> Tensor:
         """Seen in a mirror, motion to the right is motion to the left."""

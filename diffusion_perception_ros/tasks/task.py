@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.tasks.geometry import Geometry
+from diffusion_perception_ros.tasks.target import Target, Truth
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,14 @@ class Task(ABC):
         name: What users write.
         released: The released generalist's encoding, None for a task it was not trained for.
         kinds: The encodings that ``decode`` knows, with the names of the parameters each needs.
+        num_labels: Class labels, and so images, of one answer.
         requires: Arguments of the pipeline's call that the task cannot do without.
     """
 
     name: ClassVar[str]
     released: ClassVar[TargetEncoding | None] = None
     kinds: ClassVar[Mapping[str, tuple[str, ...]]]
+    num_labels: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -83,6 +87,19 @@ class Task(ABC):
         Returns:
             Fields of ``PerceptionOutput`` by name; names it does not have go to its ``extra``.
         """
+
+    def encode_target(self, truth: Truth, encoding: TargetEncoding, flow_reference_size: tuple[int, int]) -> Target:
+        """The answers that `decode` turns into the truth.
+
+        Args:
+            truth: Of B frames.
+            encoding: The checkpoint's encoding of this task.
+            flow_reference_size: See ``CheckpointMetadata``.
+
+        Raises:
+            InputError: This encoding cannot be made from such a truth.
+        """
+        raise InputError(f"task {self.name!r} has no training targets of the kind {encoding.kind!r}.")
 
     def unmirror(self, images: Tensor) -> Tensor:
         """Answers to mirrored pictures, (prompts, labels, 3, R, R), as if they had not been mirrored."""
