@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded"
 
 
-def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
-    """The checkpoint, where it runs, and how it is sampled."""
+def add_checkpoint_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The checkpoint and where it runs; returns the group, for more about the model."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--checkpoint",
@@ -30,6 +30,17 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="type of weights and activations (default: %(default)s)",
     )
+    return group
+
+
+def add_pipeline_options(parser: argparse.ArgumentParser, seed_option: str = "--seed") -> None:
+    """The checkpoint, where it runs, and how it is sampled.
+
+    Args:
+        parser: Where to add them.
+        seed_option: What the seed of the noise is called, where ``--seed`` means another.
+    """
+    group = add_checkpoint_options(parser)
     group.add_argument("--steps", type=int, metavar="N", help="denoising steps (default: the checkpoint's)")
     group.add_argument(
         "--sampler",
@@ -49,7 +60,11 @@ def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
         help="how images are fitted to the network's square (default: squash)",
     )
     group.add_argument(
-        "--seed", type=int, default=0, help="of the noise, the same for every frame (default: %(default)s)"
+        seed_option,
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the noise, the same for every frame (default: %(default)s)",
     )
 
 

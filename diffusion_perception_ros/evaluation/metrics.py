@@ -1,9 +1,18 @@
-"""Metrics of depth and flow, each with its source, and the alignments that some of them are defined after."""
+"""Metrics of depth, flow and masks, each with its source, and the alignments that some of them are defined after."""
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+MINIMUM_DEPTH = 1e-3
+"""Metres. An affine fit can fall below zero, where logarithms and ratios are not defined."""
+HIDDEN_SHARE = 0.05
+"""A hidden part smaller than this share of the whole object is an edge, not a shape; it is not scored on its own."""
+_OUTLIER_PIXELS, _OUTLIER_SHARE = 3.0, 0.05
 
 
 def align_least_squares(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -53,7 +62,7 @@ def depth_metrics(prediction: Tensor, target: Tensor, valid: Tensor) -> dict[str
         "rmse_log": mean(log_difference**2).sqrt().mean(),
         **{f"delta{n}_acc": mean((ratio < 1.25**n).to(ratio.dtype)).mean() for n in (1, 2, 3)},
         "i_rmse": mean((1 / prediction - 1 / target) ** 2).sqrt().mean(),
-        "silog_rmse": variance.mean().sqrt() * 100,
+        "silog_rmse": variance.mean().clamp(min=0).sqrt() * 100,
         "log10": (prediction[valid].log10() - target[valid].log10()).abs().mean(),
     }
     return {name: float(value) for name, value in metrics.items()}
@@ -88,8 +97,127 @@ def end_point_error_after_fit(prediction: Tensor, target: Tensor) -> float:
     return end_point_error(torch.stack(fitted), target)
 
 
+def affine_invariant_depth_metrics(prediction: Tensor, target: Tensor, valid: Tensor) -> dict[str, float]:
+    """Depth metrics of one image after the least-squares alignment, which says nothing about metres.
+
+    The protocol of MiDaS and Marigold (Ke et al. 2024): scale and shift are fitted to the target over the valid pixels,
+    then the aligned depth is cut off at `MINIMUM_DEPTH`. The metrics are those of Eigen et al. 2014.
+
+    Args:
+        prediction: (H, W), any unit, larger is farther.
+        target: (H, W), metres.
+        valid: (H, W) bool, at least one pixel.
+
+    Returns:
+        ``abs_rel``; ``delta1`` to ``delta3``, shares of pixels within a factor of 1.25, 1.25^2 and 1.25^3; ``rmse`` in
+        metres; ``silog``, the standard deviation of the logarithmic error, times 100. Errors are NaN if the prediction
+        has NaN at a valid pixel.
+    """
+    target = torch.where(valid, target, 1).double()
+    aligned = align_least_squares(prediction.double(), target, valid).clamp(min=MINIMUM_DEPTH)
+    metrics = depth_metrics(aligned, target, valid)
+    return {
+        "abs_rel": metrics["abs_relative_difference"],
+        **{f"delta{n}": metrics[f"delta{n}_acc"] for n in (1, 2, 3)},
+        "rmse": metrics["rmse_linear"],
+        "silog": metrics["silog_rmse"],
+    }
+
+
+def flow_metrics(prediction: Tensor, target: Tensor, valid: Tensor) -> dict[str, float]:
+    """Metrics of one flow field.
+
+    Pixels without a prediction (NaN) get the error of zero flow, and ``coverage`` says how many there are: leaving them
+    out would reward a method for keeping silent where it is hard.
+
+    Args:
+        prediction: (2, H, W) pixels, NaN where there is none.
+        target: (2, H, W) pixels.
+        valid: (H, W) bool, at least one pixel.
+
+    Returns:
+        ``epe``, the mean end-point error in pixels (Otte & Nagel 1994); ``epe_zero``, that of zero flow; ``fl_all``,
+        the share of outliers, which are wrong by more than 3 pixels and more than 5 % of the true displacement (Menze &
+        Geiger 2015, KITTI); ``coverage``, the share of valid pixels that have a prediction.
+    """
+    prediction, target = prediction[:, valid].double(), target[:, valid].double()
+    magnitude = target.norm(dim=0)
+    known = prediction.isfinite().all(dim=0)
+    error = torch.where(known, (prediction - target).norm(dim=0), magnitude)
+    outlier = (error > _OUTLIER_PIXELS) & (error > _OUTLIER_SHARE * magnitude)
+    return {
+        "epe": float(error.mean()),
+        "epe_zero": float(magnitude.mean()),
+        "fl_all": float(outlier.double().mean()),
+        "coverage": float(known.double().mean()),
+    }
+
+
+def amodal_metrics(prediction: Tensor, visible: Tensor, amodal: Tensor) -> dict[str, float]:
+    """Intersection over union of one object's masks, all of it and its hidden part alone.
+
+    The hidden part is what is not visible, of the prediction as of the truth (Gao et al. 2023, C2F-Seg, mIoU_full and
+    mIoU_occ). The visible mask is given, so it makes the first number look good by itself; the second is 0 for it.
+
+    Args:
+        prediction: (H, W) bool, the whole object.
+        visible: (H, W) bool, its visible part, which the prediction was asked with.
+        amodal: (H, W) bool, the true whole object.
+
+    Returns:
+        ``iou`` and ``iou_hidden``; the latter is NaN where less than `HIDDEN_SHARE` of the object is hidden.
+    """
+    hidden = amodal & ~visible
+    is_hidden = int(hidden.sum()) >= max(1, HIDDEN_SHARE * int(amodal.sum()))
+    return {
+        "iou": intersection_over_union(prediction, amodal),
+        "iou_hidden": intersection_over_union(prediction & ~visible, hidden) if is_hidden else math.nan,
+    }
+
+
+def intersection_over_union(a: Tensor, b: Tensor) -> float:
+    """Of two bool masks (Jaccard 1901); 1 if both are empty."""
+    union = int((a | b).sum())
+    return int((a & b).sum()) / union if union else 1.0
+
+
+def depth_flicker(prediction: Tensor, target: Tensor, valid: Tensor, flow: Tensor, flow_valid: Tensor) -> float:
+    """How much the depth of a place changes from one frame to the next, relative to its true depth.
+
+    The optical-flow-based warping metric (OPW) of Wang et al. 2023 (NVDS), with the true flow, and relative as the
+    temporal alignment error of Chen et al. 2025 (Video Depth Anything) is: the mean of
+    |d(t+1)(x + flow) - d(t)(x)| / truth(t)(x).
+    One scale and shift are fitted to the whole sequence, so that a scale that swings from frame to frame counts as
+    flicker. Places really do get nearer and farther, so the truth has some flicker too: compare with that.
+
+    Args:
+        prediction: (T, H, W), any unit, at least two frames.
+        target: (T, H, W) metres.
+        valid: (T, H, W) bool, where ``target`` holds.
+        flow: (T - 1, 2, H, W) pixels from each frame to the next.
+        flow_valid: (T - 1, H, W) bool, the place is visible in the next frame.
+
+    Returns:
+        A share of the depth; NaN where no place is visible twice.
+    """
+    target = torch.where(valid, target, 1).double()
+    aligned = align_least_squares(prediction.double(), target, valid).clamp(min=MINIMUM_DEPTH)
+    depth = torch.where(valid, aligned, 0)
+    height, width = depth.shape[1:]
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    places = torch.stack([columns, rows]).to(flow) + torch.where(flow_valid[:, None], flow, 0)
+    grid = 2 * places.movedim(1, -1).double() / torch.tensor([width - 1, height - 1]).to(flow) - 1
+    later = torch.stack([depth[1:], valid[1:].double()], dim=1)
+    warped, weight = F.grid_sample(later, grid, align_corners=True).unbind(dim=1)
+    # All four neighbours must be valid; the tolerance is for the rounding of their weights.
+    seen = flow_valid & valid[:-1] & (weight > 1 - 1e-6)
+    return float(((warped - depth[:-1]).abs() / target[:-1])[seen].mean())
+
+
 def _fit_affine(source: Tensor, target: Tensor) -> tuple[float, float]:
-    """Least-squares (scale, shift) that maps source to target."""
+    """Least-squares (scale, shift) that maps source to target; of a constant source the scale is 0."""
     x, y = source.flatten().double(), target.flatten().double()
-    solution = torch.linalg.lstsq(torch.stack([x, torch.ones_like(x)], dim=1), y.unsqueeze(1)).solution
-    return float(solution[0]), float(solution[1])
+    deviation = x - x.mean()
+    variance = float(deviation.square().mean())
+    scale = float((deviation * (y - y.mean())).mean()) / variance if variance else 0.0
+    return scale, float(y.mean()) - scale * float(x.mean())
