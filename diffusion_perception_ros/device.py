@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from diffusion_perception_ros.errors import InputError
+
+_NAME = re.compile(r"cpu|cuda(:(0|[1-9][0-9]*))?")
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -15,12 +19,14 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"device {device!r} is unknown; use auto, cpu, cuda or cuda:N.") from None
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {device!r} is not available: this PyTorch sees no CUDA GPU; use auto or cpu.")
-    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {device!r} is not available: there are {torch.cuda.device_count()} CUDA GPUs.")
-    return resolved
+    name = str(device)
+    if not _NAME.fullmatch(name):
+        raise InputError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N.")
+    if name == "cpu":
+        return torch.device(name)
+    if not torch.cuda.is_available():
+        raise InputError(f"device {name!r} is not available: this PyTorch sees no CUDA GPU; use auto or cpu.")
+    count = torch.cuda.device_count()
+    if int(name.partition(":")[2] or 0) >= count:
+        raise InputError(f"device {name!r} is not available: the CUDA GPUs are numbered from 0 to {count - 1}.")
+    return torch.device(name)

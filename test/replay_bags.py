@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -16,12 +16,15 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_typestore
 
 from diffusion_perception_ros.model.metadata import CheckpointMetadata, TargetEncoding
+from diffusion_perception_ros.model.random import SCHEDULER_CONFIG
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import AmodalInstance, PerceptionOutput
+from diffusion_perception_ros.replay import ReplaySettings, ReplaySummary, replay
 
 JAZZY = get_typestore(Stores.ROS2_JAZZY)
 SECOND = 10**9
 START = 1_700_000_000 * SECOND
+PERIOD = SECOND // 10
 IMAGE_TOPIC = "/camera/image_raw"
 MASKS_TOPIC = "/detector/masks"
 
@@ -76,7 +79,7 @@ def camera_info(stamp: int, focal_length: float = 100.0, frame_id: str = "camera
     )
 
 
-def camera(count: int, topic: str = IMAGE_TOPIC, period: int = SECOND // 10, delay: int = 5) -> list[Recorded]:
+def camera(count: int, topic: str = IMAGE_TOPIC, period: int = PERIOD, delay: int = 5) -> list[Recorded]:
     """Frames at START, START + period, ..., each recorded ``delay`` ns after its stamp."""
     stamps = [START + i * period for i in range(count)]
     return [Recorded(topic, image(stamp, picture(i)), stamp + delay) for i, stamp in enumerate(stamps)]
@@ -165,6 +168,7 @@ class BrightnessPipeline:
     def __init__(self, tasks: tuple[str, ...] = ("depth", "flow", "amodal")) -> None:
         encodings = {task: TargetEncoding("brightness", (1000 + i,)) for i, task in enumerate(tasks)}
         self.metadata = CheckpointMetadata(64, encodings, num_inference_steps=2, name="brightness")
+        self.scheduler_config = SCHEDULER_CONFIG
         self.device, self.dtype, self.codec = "cpu", "torch.float32", SimpleNamespace(name="none")
         self.calls: list[dict[str, Any]] = []
 
@@ -194,3 +198,39 @@ class BrightnessPipeline:
 
 def as_pipeline(pipe: BrightnessPipeline) -> PerceptionPipeline:
     return cast(PerceptionPipeline, pipe)
+
+
+class Outcome:
+    """A replay with a checkpoint that is able to do ``able``, and what came of it."""
+
+    def __init__(
+        self,
+        tmp_path: Path,
+        messages: Sequence[Recorded],
+        able: tuple[str, ...] = ("depth", "flow", "amodal"),
+        **options: Any,
+    ) -> None:
+        ordered = sorted(messages, key=lambda recorded: recorded.log_time)
+        self.pipe = BrightnessPipeline(able)
+        source = write_bag(tmp_path / "in", ordered)
+        self.summary: ReplaySummary = replay(
+            source, tmp_path / "out", as_pipeline(self.pipe), ReplaySettings(**options)
+        )
+        self.topics = read_bag(tmp_path / "out")
+
+    def stamps(self, topic: str) -> list[int]:
+        return [read.stamp for read in self.topics.get(f"/perception/{topic}", [])]
+
+    def read(self, topic: str) -> list[Read]:
+        return self.topics[f"/perception/{topic}"]
+
+
+def labels(*values: int, height: int = 6, width: int = 8) -> Any:
+    array = np.zeros((height, width), np.uint8)
+    for row, value in enumerate(values):
+        array[row, 2:5] = value
+    return array
+
+
+def masks(stamp: int, array: Any, log_time: int) -> Recorded:
+    return Recorded(MASKS_TOPIC, image(stamp, array, "mono8"), log_time)

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from replay_bags import START, BrightnessPipeline, Recorded, camera, image, picture, read_bag, write_bag
 
 from diffusion_perception_ros import __version__, cli
 from diffusion_perception_ros.cli import options
+from diffusion_perception_ros.device import resolve_device
+from diffusion_perception_ros.errors import InputError
 
 
 @pytest.fixture
@@ -127,6 +131,82 @@ def test_interrupted(
     assert "interrupted" in error
     assert "Traceback" not in error
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this platform has no SIGHUP")
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_closed_terminal_leaves_nothing_behind(tmp_path: Path, ignored: bool) -> None:
+    write_bag(tmp_path / "in", camera(3))
+    script = (
+        "import signal, sys, time\n"
+        f"signal.signal(signal.SIGHUP, signal.{'SIG_IGN' if ignored else 'SIG_DFL'})\n"
+        "sys.path.insert(0, sys.argv.pop(1))\n"
+        "from replay_bags import BrightnessPipeline\n"
+        "from diffusion_perception_ros import cli\n"
+        "from diffusion_perception_ros.cli import replay\n"
+        "class Slow(BrightnessPipeline):\n"
+        "    def __call__(self, *arguments, **options):\n"
+        "        signal.raise_signal(signal.SIGHUP)\n"
+        "        return super().__call__(*arguments, **options)\n"
+        "replay.load_pipeline = lambda *arguments: Slow()\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    arguments = ["replay", str(tmp_path / "in"), str(tmp_path / "out")]
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if ignored else 130), done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == (["in", "out"] if ignored else ["in"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--steps", "0"], ["--steps"]),
+        (["--sampler", "one_step", "--steps", "3"], ["--steps"]),
+        (["--flip-members"], ["--flip-members", "--ensemble"]),
+        (["--sampler", "one_step", "--ensemble", "2"], ["--flip-members", "--ensemble"]),
+        (["--image-topic", ""], ["--image-topic is empty"]),
+    ],
+)
+def test_errors_speak_of_options(
+    tmp_path: Path, pipe: BrightnessPipeline, capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]
+) -> None:
+    source = write_bag(tmp_path / "in", camera(2))
+    assert cli.main(["replay", str(source), str(tmp_path / "out"), *arguments]) == 2
+    error = capsys.readouterr().err
+    for word in words:
+        assert word in error
+    for argument in ("num_inference_steps", "ensemble_size", "flip_members"):
+        assert argument not in error
+
+
+@pytest.mark.parametrize("arguments", [["", "out"], ["in", ""]])
+def test_empty_paths_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["replay", *arguments])
+    assert "it is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["mps", "meta", "cpu:3", "cuda:-1", "CUDA", "", "xla", "cuda:999999999999"])
+def test_other_devices_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"device .* is (unknown; use auto, cpu, cuda or cuda:N|not available)"):
+        resolve_device(name)
+
+
+def test_devices() -> None:
+    assert resolve_device("cpu") == resolve_device(torch.device("cpu")) == torch.device("cpu")
+    assert resolve_device("auto").type in ("cpu", "cuda")
+
+
+def test_the_progress_bar_knows_the_total_from_the_start(
+    tmp_path: Path, pipe: BrightnessPipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    source = write_bag(tmp_path / "in", camera(3))
+    assert cli.main(["replay", str(source), str(tmp_path / "out")]) == 0
+    error = capsys.readouterr().err
+    assert "0/3 [" in error
+    assert "?frame/s]" not in error.split("\r")[-1]
 
 
 def test_a_reader_that_went_away_is_no_traceback() -> None:

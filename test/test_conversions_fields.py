@@ -208,8 +208,8 @@ def stamped(sec: Any, nanosec: Any, frame_id: Any) -> Any:
 
 
 def test_the_header_is_copied_as_it_is() -> None:
-    fields = header_from_message(stamped(np.int32(-3), np.uint32(4_000_000_000), "camera/link"))
-    assert fields == {"stamp": {"sec": -3, "nanosec": 4_000_000_000}, "frame_id": "camera/link"}
+    fields = header_from_message(stamped(np.int32(-3), np.uint32(999_999_999), "camera/link"))
+    assert fields == {"stamp": {"sec": -3, "nanosec": 999_999_999}, "frame_id": "camera/link"}
     assert_plain(fields)
 
 
@@ -222,7 +222,7 @@ def test_the_header_is_copied_as_it_is() -> None:
         stamped(1.5, 0, ""),
         stamped(1, -1, ""),
         stamped(1 << 31, 0, ""),
-        stamped(1, 1 << 32, ""),
+        stamped(1, 10**9, ""),
         stamped(1, 1, None),
     ],
 )

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,11 @@ import pytest
 from replay_bags import (
     IMAGE_TOPIC,
     MASKS_TOPIC,
+    PERIOD,
     SECOND,
     START,
     BrightnessPipeline,
-    Read,
+    Outcome,
     Recorded,
     as_pipeline,
     camera,
@@ -22,56 +22,18 @@ from replay_bags import (
     floats,
     header,
     image,
+    labels,
+    masks,
     picture,
-    read_bag,
     ros,
     write_bag,
 )
 from rosbags.rosbag2 import StoragePlugin
 
-from diffusion_perception_ros.conversions import amodal_overlay, depth_color, flow_color
+from diffusion_perception_ros.conversions import depth_color, flow_color
 from diffusion_perception_ros.errors import InputError
-from diffusion_perception_ros.predictions import AmodalInstance
-from diffusion_perception_ros.replay import ReplaySettings, ReplaySummary, replay
+from diffusion_perception_ros.replay import ReplaySettings, replay
 from diffusion_perception_ros.replay.reader import BagReader
-
-PERIOD = SECOND // 10
-
-
-class Outcome:
-    """A replay with a checkpoint that is able to do ``able``, and what came of it."""
-
-    def __init__(
-        self,
-        tmp_path: Path,
-        messages: Sequence[Recorded],
-        able: tuple[str, ...] = ("depth", "flow", "amodal"),
-        **options: Any,
-    ) -> None:
-        ordered = sorted(messages, key=lambda recorded: recorded.log_time)
-        self.pipe = BrightnessPipeline(able)
-        source = write_bag(tmp_path / "in", ordered)
-        self.summary: ReplaySummary = replay(
-            source, tmp_path / "out", as_pipeline(self.pipe), ReplaySettings(**options)
-        )
-        self.topics = read_bag(tmp_path / "out")
-
-    def stamps(self, topic: str) -> list[int]:
-        return [read.stamp for read in self.topics.get(f"/perception/{topic}", [])]
-
-    def read(self, topic: str) -> list[Read]:
-        return self.topics[f"/perception/{topic}"]
-
-
-def labels(*values: int, height: int = 6, width: int = 8) -> Any:
-    array = np.zeros((height, width), np.uint8)
-    for row, value in enumerate(values):
-        array[row, 2:5] = value
-    return array
-
-
-def masks(stamp: int, array: Any, log_time: int) -> Recorded:
-    return Recorded(MASKS_TOPIC, image(stamp, array, "mono8"), log_time)
 
 
 def test_every_frame_and_every_pair(tmp_path: Path) -> None:
@@ -178,26 +140,6 @@ def test_bytes_that_are_no_message_are_skipped(tmp_path: Path, storage: StorageP
     assert summary.pairs == 1
 
 
-def test_stamps_that_do_not_advance_are_skipped(tmp_path: Path) -> None:
-    stamps = [START + offset * PERIOD for offset in (0, 1, 1, 0, 2)]
-    messages = [Recorded(IMAGE_TOPIC, image(stamp, picture(i)), START + i) for i, stamp in enumerate(stamps)]
-    outcome = Outcome(tmp_path, messages)
-    assert outcome.stamps("depth/relative") == [START, START + PERIOD, START + 2 * PERIOD]
-    assert outcome.summary.skipped == {"non_monotonic_stamp": 2}
-    assert outcome.summary.pairs == 2
-
-
-def test_a_looped_bag_begins_a_new_segment(tmp_path: Path) -> None:
-    stamps = [START + offset * SECOND for offset in (0, 1, 2, 0, 1)]
-    messages = [Recorded(IMAGE_TOPIC, image(stamp, picture(i)), START + i) for i, stamp in enumerate(stamps)]
-    outcome = Outcome(tmp_path, messages)
-    assert outcome.stamps("depth/relative") == stamps
-    assert outcome.stamps("flow") == [stamps[0], stamps[1], stamps[3]]
-    assert outcome.summary.omitted == {"time_jump": 1}
-    assert outcome.summary.time_jumps == 1
-    assert outcome.summary.exit_status == 0
-
-
 def test_a_changed_resolution_interrupts_flow_alone(tmp_path: Path) -> None:
     messages = camera(4)
     for i in (2, 3):
@@ -227,76 +169,6 @@ def test_flow_alone_asks_nothing_for_the_last_frame(tmp_path: Path) -> None:
     assert [call["tasks"] for call in outcome.pipe.calls] == [("flow",), ("flow",)]
     assert len(outcome.stamps("status")) == 3
     assert "/perception/depth/relative" not in outcome.topics
-
-
-def test_masks_find_their_frames_however_late(tmp_path: Path) -> None:
-    frames = camera(30)
-    # Recorded three seconds later, out of order, and not for every frame.
-    late = [
-        masks(START + i * PERIOD, labels(1, i + 2), START + i * PERIOD + 3 * SECOND - (i % 3) * SECOND)
-        for i in range(0, 30, 2)
-    ]
-    outcome = Outcome(tmp_path, [*frames, *late], visible_masks_topic=MASKS_TOPIC)
-    assert outcome.stamps("depth/relative") == [START + i * PERIOD for i in range(30)]
-    assert (
-        outcome.stamps("amodal/masks")
-        == outcome.stamps("amodal/overlay")
-        == [START + i * PERIOD for i in range(0, 30, 2)]
-    )
-    for i, read in zip(range(0, 30, 2), outcome.read("amodal/masks"), strict=True):
-        assert [mask.id for mask in read.message.masks] == [1, i + 2]
-        assert read.log_time == START + i * PERIOD + 5
-        assert (read.message.height, read.message.width) == (6, 8)
-    assert outcome.summary.masks == 30
-    assert outcome.summary.exit_status == 0
-
-
-def test_masks_of_a_looped_bag(tmp_path: Path) -> None:
-    messages = []
-    for loop in range(2):
-        for i in range(3):
-            stamp, recorded = START + i * SECOND, START + (10 * loop + i) * SECOND
-            messages.append(Recorded(IMAGE_TOPIC, image(stamp, picture(i)), recorded))
-            messages.append(masks(stamp, labels(10 * loop + i + 1), recorded + SECOND // 2))
-    outcome = Outcome(tmp_path, messages, visible_masks_topic=MASKS_TOPIC, tasks=("amodal",))
-    assert [read.message.masks[0].id for read in outcome.read("amodal/masks")] == [1, 2, 3, 11, 12, 13]
-
-
-def test_what_amodal_messages_hold(tmp_path: Path) -> None:
-    array = labels(0, 7)
-    outcome = Outcome(tmp_path, [*camera(1), masks(START, array, START + 9)], visible_masks_topic=MASKS_TOPIC)
-    (mask,) = outcome.read("amodal/masks")[0].message.masks
-    box = mask.amodal_box
-    assert (box.x_offset, box.y_offset, box.width, box.height) == (2, 1, 3, 5)
-    np.testing.assert_array_equal(mask.mask.data, np.full(15, 255))
-    overlay = outcome.read("amodal/overlay")[0].message
-    instance = AmodalInstance(7, array == 7, np.logical_or.accumulate(array == 7))
-    assert overlay.encoding == "bgr8"
-    np.testing.assert_array_equal(overlay.data.reshape(6, 8, 3), amodal_overlay(picture(0), [instance]))
-
-
-def test_label_images_that_do_not_fit(tmp_path: Path) -> None:
-    bad = image(START + 2 * PERIOD, labels(1), "mono8", step=2)
-    messages = [
-        *camera(5),
-        masks(START, labels(), START + 1),
-        masks(START + PERIOD, labels(1, height=7), START + 2),
-        Recorded(MASKS_TOPIC, bad, START + 3),
-        masks(START + 3 * PERIOD, labels(3), START + 4),
-        masks(START + 3 * PERIOD + 1, labels(4), START + 5),
-    ]
-    outcome = Outcome(tmp_path, messages, visible_masks_topic=MASKS_TOPIC)
-    empty, found = outcome.read("amodal/masks")
-    assert (empty.stamp, empty.message.masks) == (START, [])
-    assert (empty.message.height, empty.message.width) == (6, 8)
-    assert (found.stamp, [mask.id for mask in found.message.masks]) == (START + 3 * PERIOD, [3])
-    overlay = outcome.read("amodal/overlay")[0].message
-    np.testing.assert_array_equal(overlay.data.reshape(6, 8, 3), picture(0)[..., ::-1])
-    assert [("amodal" in call["tasks"]) for call in outcome.pipe.calls] == [False, False, False, True, False]
-    assert len(outcome.stamps("depth/relative")) == 5
-    assert outcome.summary.skipped == {"masks_size_mismatch": 2}
-    assert outcome.summary.omitted == {"masks_without_frame": 1}
-    assert outcome.summary.exit_status == 3
 
 
 def test_pair_topic(tmp_path: Path) -> None:
@@ -354,6 +226,17 @@ def test_a_missing_camera_info_is_said_once(tmp_path: Path) -> None:
     assert "/perception/depth/camera_info" not in outcome.topics
 
 
+def test_flow_needs_no_camera_info(tmp_path: Path) -> None:
+    assert Outcome(tmp_path, camera(3), tasks=("flow",)).summary.warnings == ()
+
+
+@pytest.mark.parametrize("tasks", [("depth",), ("flow",), ("depth", "flow")])
+def test_the_table_is_about_the_chosen_tasks(tmp_path: Path, tasks: tuple[str, ...]) -> None:
+    text = Outcome(tmp_path, camera(3), tasks=tasks).summary.to_text()
+    assert ("flow pairs" in text) == ("flow" in tasks)
+    assert "amodal" not in text
+
+
 def test_include_input(tmp_path: Path) -> None:
     infos = [Recorded("/camera/camera_info", camera_info(START + i * PERIOD), START + i * PERIOD + 3) for i in range(3)]
     messages = [*camera(3), *infos, masks(START, labels(1), START + PERIOD)]
@@ -381,14 +264,43 @@ def test_refusals_of_the_pipeline(tmp_path: Path) -> None:
     assert summary.skipped == {"refused_by_pipeline": 1}
     assert summary.frames_processed == 3
     Fussy.refuses = 1
-    with pytest.raises(InputError, match="not this one"):
-        replay(source, tmp_path / "refused", as_pipeline(Fussy()))
+    summary = replay(source, tmp_path / "first", as_pipeline(Fussy()))
+    assert (summary.skipped, summary.frames_processed) == ({"refused_by_pipeline": 1}, 3)
+    single = write_bag(tmp_path / "single", camera(1))
+    words = r"0 of 1 message on .* could be used \(refused_by_pipeline 1\): not this one\."
+    with pytest.raises(InputError, match=words):
+        replay(single, tmp_path / "refused", as_pipeline(Fussy()))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sampler": "euler"}, "sampler 'euler'"),
+        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"ensemble_size": 0}, "ensemble_size"),
+        ({"tasks": ("normals",)}, "normals"),
+        ({"resize": "crop"}, "resize"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_settings_are_refused_before_the_first_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], words: str
+) -> None:
+    def decode(*arguments: Any) -> None:
+        raise AssertionError
+
+    source = write_bag(tmp_path / "in", camera(2))
+    monkeypatch.setattr("diffusion_perception_ros.replay.frames.FrameDecoder.decode", decode)
+    pipe = BrightnessPipeline()
+    with pytest.raises(InputError, match=words):
+        replay(source, tmp_path / "out", as_pipeline(pipe), ReplaySettings(**options))
+    assert pipe.calls == []
 
 
 @pytest.mark.parametrize(
     ("count", "options", "words"),
     [
-        (1, {"tasks": ("flow",)}, "flow needs two frames"),
+        (1, {"tasks": ("flow",)}, "1 frame on .* gave no result .* flow needs two frames"),
         (3, {"tasks": ("amodal",), "visible_masks_topic": MASKS_TOPIC}, "masks_without_frame 1"),
     ],
 )
@@ -400,7 +312,7 @@ def test_no_result_at_all_is_an_error(tmp_path: Path, count: int, options: dict[
 
 def test_no_usable_frame_is_an_error(tmp_path: Path) -> None:
     messages = [Recorded(IMAGE_TOPIC, image(START + i, picture(i), "plaid8"), START + i) for i in range(3)]
-    with pytest.raises(InputError, match=r"none of the 3 messages .* \(unknown_encoding 3\)"):
+    with pytest.raises(InputError, match=r"0 of 3 messages .* \(unknown_encoding 3\)\."):
         Outcome(tmp_path, messages)
 
 

@@ -17,6 +17,7 @@ from replay_bags import (
     picture,
     ros,
     write_bag,
+    write_mcap,
 )
 
 from diffusion_perception_ros.errors import InputError
@@ -71,14 +72,14 @@ def test_several_image_topics_are_listed(tmp_path: Path) -> None:
         choose(tmp_path, [*camera(2), OTHER, DEPTH])
     assert str(error.value) == (
         "the bag has several image topics: /camera/image_raw (sensor_msgs/msg/Image, rgb8, 2 messages); "
-        "/rear/image_raw (sensor_msgs/msg/Image, rgb8, 1 messages); choose one with --image-topic."
+        "/rear/image_raw (sensor_msgs/msg/Image, rgb8, 1 message); choose one with --image-topic."
     )
 
 
 @pytest.mark.parametrize(
     ("messages", "options", "words"),
     [
-        ([INFO], {}, r"no image topic; it has /camera/camera_info \(sensor_msgs/msg/CameraInfo, 1 messages\)"),
+        ([INFO], {}, r"no image topic; it has /camera/camera_info \(sensor_msgs/msg/CameraInfo, 1 message\)"),
         (
             camera(1),
             {"image_topic": "/nowhere"},
@@ -88,11 +89,29 @@ def test_several_image_topics_are_listed(tmp_path: Path) -> None:
         (camera(1), {"visible_masks_topic": "/m"}, "--visible-masks-topic /m is not in the bag"),
         (camera(1), {"camera_info_topic": IMAGE_TOPIC}, "--camera-info-topic .* has to be sensor_msgs/msg/CameraInfo"),
         (camera(1), {"image_topic": IMAGE_TOPIC, "pair_topic": IMAGE_TOPIC}, "another option"),
+        (
+            [MASKS],
+            {"visible_masks_topic": MASKS_TOPIC},
+            rf"no image topic besides {MASKS_TOPIC} \(named by --visible-masks-topic\); it has",
+        ),
     ],
 )
 def test_unusable_topics(tmp_path: Path, messages: list[Recorded], options: dict[str, str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         choose(tmp_path, messages, **options)
+
+
+@pytest.mark.parametrize(("recorded", "given"), [("image", "/image"), ("/image", "image"), ("image", "image")])
+def test_a_leading_slash_makes_no_difference(tmp_path: Path, recorded: str, given: str) -> None:
+    messages = [*camera(1), Recorded(recorded, image(START, picture(0)), START)]
+    assert choose(tmp_path, messages, image_topic=given).image == recorded
+
+
+def test_a_cut_bag_without_topics_is_said_to_be_cut(tmp_path: Path) -> None:
+    path = write_mcap(tmp_path / "cut.mcap", camera(1), chunked=False)
+    path.write_bytes(path.read_bytes()[:40])
+    with BagReader(path) as bag, pytest.raises(InputError, match=r"no topics at all; cut\.mcap ends at byte 40"):
+        choose_topics(bag, ReplaySettings())
 
 
 @pytest.mark.parametrize(
@@ -104,6 +123,10 @@ def test_unusable_topics(tmp_path: Path, messages: list[Recorded], options: dict
         ({"max_frame_gap": 0.0}, "--max-frame-gap"),
         ({"flow_color_range": float("nan")}, "--flow-color-range"),
         ({"tasks": ()}, "--tasks"),
+        ({"image_topic": ""}, "--image-topic is empty"),
+        ({"camera_info_topic": ""}, "--camera-info-topic is empty"),
+        ({"visible_masks_topic": ""}, "--visible-masks-topic is empty"),
+        ({"pair_topic": "/"}, "--pair-topic is empty"),
         ({"tasks": ("depth", "amodal")}, "--visible-masks-topic"),
     ],
 )

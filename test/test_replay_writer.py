@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import re
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +179,56 @@ def test_an_unwritable_output(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         run(source, tmp_path / "file" / "out")
+
+
+def test_an_output_that_cannot_be_is_one_sentence(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(InputError, match="File name too long"):
+        check_output(source, tmp_path / ("x" * 300), overwrite=False)
+    with pytest.raises(InputError, match=r"loop of symbolic links|Too many levels"):
+        check_output(source, tmp_path / "loop", overwrite=False)
+    # Long enough only for the folder in which it grows.
+    with pytest.raises(InputError, match="File name too long"):
+        run(source, tmp_path / "new" / ("x" * 250))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("function", ["Path.resolve", "Path.exists"])
+def test_an_unsearchable_parent(source: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(f"diffusion_perception_ros.replay.writer.{function}", refuse)
+    with pytest.raises(InputError, match="cannot be written: Permission denied"):
+        check_output(source, source.parent / "out", overwrite=False)
+
+
+def test_an_unwritable_parent_is_named(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "a temporary name")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    writer = BagWriter(tmp_path / "new" / "out", "mcap")
+    words = f"the output {tmp_path}/new/out cannot be written in {tmp_path}: Permission denied."
+    with pytest.raises(InputError, match=re.escape(words)), writer:
+        pass
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_is_said_in_words(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("rosbags.rosbag2.Writer.write", refuse)
+    with pytest.raises(InputError, match=r"out cannot be written: No space left on device\.$"):
+        run(source, tmp_path / "out")
+
+
+def test_nothing_is_written_into_the_recorded_bag(source: Path) -> None:
+    with pytest.raises(InputError, match="contain one another"):
+        check_output(source / "in.mcap", source / "out", overwrite=False)
+    (source / "metadata.yaml").unlink()  # without it, this is a folder like any other
+    check_output(source / "in.mcap", source / "out", overwrite=False)
 
 
 def test_results_do_not_mix_with_copies(source: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ from diffusion_perception_ros.errors import InputError
 
 PROGRAM = "diffusion-perception"
 # Each names a module here with `add_parser` and `run`. These modules import torch and the like only inside `run`.
-COMMANDS = ("predict", "replay", "convert", "demo")
+COMMANDS = ("predict", "replay", "convert", "demo", "scene", "evaluate", "sweep", "train")
+# The pipeline's names of what some commands have options for.
+_OPTIONS = {"num_inference_steps": "steps", "ensemble_size": "ensemble", "flip_members": "flip_members"}
 
 _EPILOG = f"""\
 examples:
@@ -40,13 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: With status 2 if the arguments cannot be parsed, with 0 after ``--help`` and ``--version``.
     """
     args = _parser().parse_args(argv)
-    # As Ctrl-C does, so that half-written output is removed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # As Ctrl-C does, so that half-written output is removed. Windows has no SIGHUP; under nohup it is ignored.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         status: int = args.run(args)
         sys.stdout.flush()
     except InputError as error:
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {_in_options(str(error), args)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
@@ -56,6 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return status
+
+
+def _in_options(message: str, args: argparse.Namespace) -> str:
+    """The message with the options of this command in the place of the pipeline's arguments."""
+    for argument, option in _OPTIONS.items():
+        if hasattr(args, option):
+            message = re.sub(rf"\b{argument}(=True)?\b", "--" + option.replace("_", "-"), message)
+    return message
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffusion_perception_ros.errors import InputError
+
 if TYPE_CHECKING:
     from diffusion_perception_ros.pipeline import PerceptionPipeline
 
@@ -86,4 +88,6 @@ def load_pipeline(checkpoint: str, device: str, dtype: str) -> PerceptionPipelin
     torch_dtype: torch.dtype = getattr(torch, dtype)
     if checkpoint == EMBEDDED:
         return PerceptionPipeline.embedded(device, torch_dtype)
+    if not checkpoint:
+        raise InputError("--checkpoint is empty; name a converted checkpoint's folder, or leave the option out.")
     return PerceptionPipeline.from_pretrained(Path(checkpoint), device, torch_dtype)

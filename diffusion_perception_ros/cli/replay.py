@@ -40,10 +40,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "input", metavar="INPUT", type=Path, help="a rosbag2 folder, or a .mcap or .db3 file; may be cut off"
+        "input", metavar="INPUT", type=_path, help="a rosbag2 folder, or a .mcap or .db3 file; may be cut off"
     )
     parser.add_argument(
-        "output", metavar="OUTPUT", type=Path, help="the folder of the new bag; it appears when it is complete"
+        "output", metavar="OUTPUT", type=_path, help="the folder of the new bag; it appears when it is complete"
     )
     source = parser.add_argument_group("input")
     source.add_argument("--image-topic", metavar="TOPIC", help="the camera (default: the only one in the bag)")
@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
 
     with Replay(args.input, args.output, _settings(args)) as job:
         pipe = load_pipeline(args.checkpoint, args.device, args.dtype)
-        with tqdm(unit="frame", dynamic_ncols=True, disable=True if args.json else None) as bar:
+        quiet = True if args.json else None
+        with tqdm(total=job.frames_expected, unit="frame", dynamic_ncols=True, disable=quiet) as bar:
 
             def progress(done: int, total: int) -> None:
                 bar.total = total
@@ -107,6 +108,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(summary.to_text(), file=sys.stderr)
     return summary.exit_status
+
+
+def _path(text: str) -> Path:
+    if not text:  # which pathlib takes for the current folder
+        raise argparse.ArgumentTypeError("it is empty")
+    return Path(text)
 
 
 def _settings(args: argparse.Namespace) -> ReplaySettings:

@@ -47,8 +47,8 @@ def header_from_message(message: Any) -> Fields:
     header = read_field(message, "header")
     stamp = read_field(header, "stamp")
     sec, nanosec = read_integer(stamp, "sec"), read_integer(stamp, "nanosec")
-    if not (-(1 << 31) <= sec < 1 << 31 and 0 <= nanosec < 1 << 32):
-        raise ImageError("malformed_message", f"the stamp {sec} s, {nanosec} ns does not fit a ROS time")
+    if not (-(1 << 31) <= sec < 1 << 31 and 0 <= nanosec < 10**9):
+        raise ImageError("malformed_message", f"the stamp {sec} s, {nanosec} ns is no ROS time")
     return header_fields(sec, nanosec, read_string(header, "frame_id"))
 
 

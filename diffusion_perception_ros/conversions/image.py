@@ -62,8 +62,7 @@ def image_from_message(message: Any) -> NDArray[np.uint8]:
 
     Returns:
         (H, W, 3) uint8 RGB. For the 8-bit colour encodings this is a view of the message's own memory, not to
-        be
-        written to: strided where rows are padded, with a negative stride over the channels for bgr8, 8UC3 and
+        be written to: strided where rows are padded, with a negative stride over the channels for bgr8, 8UC3 and
         bgra8 (torch needs ``np.ascontiguousarray`` of it).
 
     Raises:

@@ -98,11 +98,12 @@ def pixels_from_message(message: Any, layouts: Mapping[str, Layout]) -> tuple[st
     data = read_bytes(message)
     if encoding not in layouts:
         raise ImageError("unknown_encoding", f"encoding {encoding[:40]!r} is none of {', '.join(sorted(layouts))}")
-    if is_bigendian not in (0, 1):
-        raise ImageError("unknown_endianness", f"is_bigendian is {is_bigendian}; it must be 0 or 1")
+    channels, size = layouts[encoding]
+    # Single bytes have no order, and some drivers leave the field unset.
+    if size > 1 and is_bigendian not in (0, 1):
+        raise ImageError("unknown_endianness", f"is_bigendian is {is_bigendian}; it must be 0 or 1 for {encoding}")
     check_size(height, width)
 
-    channels, size = layouts[encoding]
     row = width * channels * size
     if step < row:
         raise ImageError("size_mismatch", f"step is {step} bytes, but a row of {width} {encoding} pixels has {row}")

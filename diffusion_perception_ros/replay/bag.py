@@ -56,11 +56,14 @@ def deserialize(raw: RawMessage) -> Any:
 
 
 def header_stamp(raw: RawMessage) -> int | None:
-    """The header stamp in ns of a message whose first field is a header, read without decoding the rest."""
+    """The header stamp in ns of a message whose first field is a header, read without decoding the rest.
+
+    None where the message is too short or the stamp malformed.
+    """
     if len(raw.data) < 12:
         return None
     seconds, nanoseconds = struct.unpack_from("<iI" if raw.data[1] & 1 else ">iI", raw.data, 4)
-    return int(seconds) * NANOSECONDS + int(nanoseconds)
+    return int(seconds) * NANOSECONDS + int(nanoseconds) if nanoseconds < NANOSECONDS else None
 
 
 def message_type(name: str) -> str:

@@ -23,9 +23,10 @@ from diffusion_perception_ros.replay.frames import Frame, FrameDecoder
 from diffusion_perception_ros.replay.masks import LabelImages
 from diffusion_perception_ros.replay.outputs import results
 from diffusion_perception_ros.replay.pairing import PairTopic, reason_against
+from diffusion_perception_ros.replay.preflight import check_settings
 from diffusion_perception_ros.replay.reader import BagReader
 from diffusion_perception_ros.replay.settings import ReplaySettings
-from diffusion_perception_ros.replay.status import choices, frame_status, steps_per_task
+from diffusion_perception_ros.replay.status import choices, frame_status
 from diffusion_perception_ros.replay.topics import SourceTopics
 from diffusion_perception_ros.replay.writer import BagWriter
 
@@ -50,6 +51,11 @@ class Engine:
         pairs: Number of frame pairs with flow.
         masks: Number of amodal masks.
         results: Number of result messages.
+        tasks: Names of the tasks that are run.
+        refusal: What the pipeline said when it last refused a frame.
+
+    Raises:
+        InputError: The pipeline refuses the settings.
     """
 
     def __init__(
@@ -61,16 +67,18 @@ class Engine:
         writer: BagWriter,
     ) -> None:
         self._bag, self._topics, self._pipe, self._settings, self._writer = bag, topics, pipe, settings, writer
-        self._tasks = settings.chosen_tasks(tuple(pipe.metadata.tasks))
-        self._choices = choices(pipe, settings)
-        self._steps = steps_per_task(pipe, settings)
+        request = check_settings(pipe, settings)
+        self.tasks = tuple(task.name for task in request.tasks)
+        self._choices = choices(pipe, request)
+        self._steps = request.num_inference_steps
         self._color_range = settings.flow_color_range
         self._copies: list[RawMessage] = []
         self._camera_infos = CameraInfos()
-        self._labels = LabelImages(bag, topics.masks) if topics.masks and "amodal" in self._tasks else None
-        self._partners = PairTopic(bag.messages([topics.pair])) if topics.pair and "flow" in self._tasks else None
+        self._labels = LabelImages(bag, topics.masks) if topics.masks and "amodal" in self.tasks else None
+        self._partners = PairTopic(bag.messages([topics.pair])) if topics.pair and "flow" in self.tasks else None
         self.decoder = FrameDecoder()
-        self._bad_masks: Counter[str] = Counter()
+        self.refusal: str | None = None
+        self._bad_masks = Counter({"masks_undeserializable": self._labels.unreadable if self._labels else 0})
         self.omitted: Counter[str] = Counter()
         self.processed = self.pairs = self.masks = self.results = 0
 
@@ -86,7 +94,7 @@ class Engine:
         """Process every frame.
 
         Raises:
-            InputError: The pipeline refuses the settings, or the output cannot be written.
+            InputError: The output cannot be written.
         """
         total = self._bag.topics[self._topics.image].count
         wanted = {self._topics.image, self._topics.camera_info} - {None}
@@ -111,24 +119,21 @@ class Engine:
             self._process(waiting, None)
         self._write_copies()
         if self._labels:
-            self.omitted["masks_without_frame"] = self._labels.count - self._labels.used
-            self.omitted += Counter()  # drops what is zero
+            self.omitted += self._labels.unused
 
     def _process(self, frame: Frame, following: Frame | None) -> None:
         """Predict and write all about ``frame``; ``following`` is the next good frame of the topic."""
         began = time.perf_counter()
-        second = self._second(frame, following) if "flow" in self._tasks else None
+        second = self._second(frame, following) if "flow" in self.tasks else None
         labels = self._find_labels(frame)
         possible = {"flow": second is not None, "amodal": labels is not None and bool(labels.any())}
-        tasks = tuple(task for task in self._tasks if possible.get(task, True))
+        tasks = tuple(task for task in self.tasks if possible.get(task, True))
         output = PerceptionOutput()
         if tasks:
             try:
                 output = self._predict(frame, second, labels if "amodal" in tasks else None, tasks)
-            except InputError:
-                # What is refused from the first frame on are the settings.
-                if not self.processed:
-                    raise
+            except InputError as error:
+                self.refusal = str(error)
                 self.decoder.skipped["refused_by_pipeline"] += 1
                 return
         if labels is not None and "amodal" not in tasks:

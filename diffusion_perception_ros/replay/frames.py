@@ -24,7 +24,7 @@ from diffusion_perception_ros.replay.bag import (
 )
 from diffusion_perception_ros.replay.definitions import COMPRESSED_IMAGE
 
-# A stamp further back than this is no late message: the recording was started anew, or the bag was looped.
+# A stamp further back than this is no late message: the recording was started anew, or the clock was set.
 TIME_JUMP = 1 * NANOSECONDS
 
 
@@ -35,7 +35,7 @@ class Frame:
     Attributes:
         image: (H, W, 3) uint8 RGB.
         header: std_msgs/Header as a dict.
-        stamp: The header's stamp in ns.
+        stamp: The header's stamp in ns; 0 if the camera driver left it unset.
         log_time: When the message was recorded, in ns.
         segment: How many times the stamps had jumped back before it.
     """
@@ -59,24 +59,21 @@ class FrameDecoder:
         received: Number of messages seen.
         skipped: Messages that gave no frame, by reason: those of ``ImageError``, ``undeserializable`` and
             ``non_monotonic_stamp``.
-        time_jumps: How many times the stamps jumped back by more than a second.
+        time_jumps: How many times the stamps began anew: at the first stamp again or before it, as in a looped bag,
+            or more than a second back.
     """
 
     def __init__(self) -> None:
         self.received = 0
         self.skipped: Counter[str] = Counter()
         self.time_jumps = 0
+        self._first_stamp: int | None = None  # since the last time jump
         self._last_stamp: int | None = None
 
     def decode(self, raw: RawMessage) -> Frame | None:
         """The message's frame, or None (and counted) if it cannot be used."""
         self.received += 1
-        stamp = header_stamp(raw)
-        if (
-            stamp is not None
-            and self._last_stamp is not None
-            and self._last_stamp - TIME_JUMP <= stamp <= self._last_stamp
-        ):
+        if self._is_late(header_stamp(raw)):
             self.skipped["non_monotonic_stamp"] += 1
             return None
         try:
@@ -91,7 +88,18 @@ class FrameDecoder:
             self.skipped[error.reason] += 1
             return None
         stamp = header["stamp"]["sec"] * NANOSECONDS + header["stamp"]["nanosec"]
-        if self._last_stamp is not None and stamp < self._last_stamp:
-            self.time_jumps += 1
-        self._last_stamp = stamp
+        if stamp:  # an unset one says nothing about the order
+            if self._last_stamp is not None and stamp < self._last_stamp:
+                self.time_jumps += 1
+                self._first_stamp = None
+            self._first_stamp = stamp if self._first_stamp is None else self._first_stamp
+            self._last_stamp = stamp
         return Frame(image, header, stamp, raw.log_time, self.time_jumps)
+
+    def _is_late(self, stamp: int | None) -> bool:
+        """Whether a frame repeats the last one or came after it though it belongs before it."""
+        if not stamp or self._first_stamp is None or self._last_stamp is None:
+            return False
+        if stamp == self._last_stamp:
+            return True
+        return max(self._first_stamp + 1, self._last_stamp - TIME_JUMP) <= stamp < self._last_stamp

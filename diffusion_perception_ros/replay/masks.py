@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from diffusion_perception_ros.replay.bag import RawMessage, header_stamp
 from diffusion_perception_ros.replay.frames import Frame
@@ -13,46 +14,77 @@ from diffusion_perception_ros.replay.reader import BagReader
 _KEPT = 32
 
 
+class _Place(NamedTuple):
+    """Tells the messages of a topic apart, from wherever one starts to read: the n-th one with a log time."""
+
+    log_time: int
+    repetition: int
+
+
 class LabelImages:
     """Finds the label image with exactly a frame's stamp.
 
     A first pass over the topic notes the stamps alone; a second one follows the frames, reading ahead only where a
-    frame is known to have a label image. Nothing is held but the few label images passed over.
+    frame is known to have a label image. Nothing is held but the last few label images passed over; one that is not
+    among them any more is read again.
 
     Attributes:
-        count: Number of label images in the bag.
-        used: How many were asked for by a frame.
+        unreadable: Number of messages without a readable stamp.
     """
 
     def __init__(self, bag: BagReader, topic: str) -> None:
-        self._places: dict[int, list[tuple[int, int]]] = {}
-        self.count = 0
-        self.used = 0
-        for place, raw in enumerate(bag.messages([topic])):
-            self.count += 1
+        self._bag, self._topic = bag, topic
+        self._places: dict[int, list[_Place]] = {}
+        self._order: dict[_Place, int] = {}
+        self._used: set[_Place] = set()
+        self.unreadable = 0
+        for place, raw in self._read(None):
+            self._order[place] = len(self._order)
             stamp = header_stamp(raw)
-            if stamp is not None:
-                self._places.setdefault(stamp, []).append((raw.log_time, place))
-        self._ahead: Iterator[tuple[int, RawMessage]] = enumerate(bag.messages([topic]))
-        self._passed: OrderedDict[int, RawMessage] = OrderedDict()
+            if stamp is None:
+                self.unreadable += 1
+            else:
+                self._places.setdefault(stamp, []).append(place)
+        self._ahead = self._read(None)
+        self._position = -1
+        self._passed: OrderedDict[_Place, RawMessage] = OrderedDict()
 
     def find(self, frame: Frame) -> RawMessage | None:
-        """The label image of this frame; where a looped bag has several, the one recorded closest to it."""
+        """The label image of this frame; where several have its stamp, the one recorded closest to it."""
         places = self._places.get(frame.stamp)
         if not places:
             return None
-        _, wanted = min((abs(log_time - frame.log_time), place) for log_time, place in places)
-        raw = self._passed.pop(wanted, None) or self._advance_to(wanted)
-        self.used += raw is not None
+        wanted = min(places, key=lambda place: abs(place.log_time - frame.log_time))
+        self._used.add(wanted)
+        raw = self._passed.pop(wanted, None)
+        if raw is None and self._order[wanted] > self._position:
+            raw = self._advance_to(wanted)
+        if raw is None:
+            self._ahead = self._read(wanted.log_time)
+            raw = self._advance_to(wanted)
         return raw
 
-    def _advance_to(self, wanted: int) -> RawMessage | None:
+    @property
+    def unused(self) -> Counter[str]:
+        """Label images that no frame asked for: ``masks_duplicate`` of one that was, or ``masks_without_frame``."""
+        counts: Counter[str] = Counter()
+        for places in self._places.values():
+            used = len(self._used.intersection(places))
+            counts["masks_duplicate" if used else "masks_without_frame"] += len(places) - used
+        return +counts
+
+    def _advance_to(self, wanted: _Place) -> RawMessage | None:
         for place, raw in self._ahead:
+            self._position = self._order.get(place, self._position)
             if place == wanted:
                 return raw
             self._passed[place] = raw
             if len(self._passed) > _KEPT:
                 self._passed.popitem(last=False)
-            if place > wanted:
-                break
         return None
+
+    def _read(self, start: int | None) -> Iterator[tuple[_Place, RawMessage]]:
+        seen: Counter[int] = Counter()
+        for raw in self._bag.messages([self._topic], start):
+            yield _Place(raw.log_time, seen[raw.log_time]), raw
+            seen[raw.log_time] += 1

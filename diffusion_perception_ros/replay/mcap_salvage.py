@@ -11,7 +11,6 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import lz4.frame
@@ -21,6 +20,7 @@ from rosbags.rosbag2.metadata import parse_qos
 
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.replay.bag import RawMessage, Topic, message_type
+from diffusion_perception_ros.replay.storage_file import StorageFile
 
 MAGIC = b"\x89MCAP0\r\n"
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK = 0x02, 0x03, 0x04, 0x05, 0x06
@@ -47,8 +47,8 @@ class McapSalvage:
         InputError: The file does not begin as an MCAP file does.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, file: StorageFile) -> None:
+        self._file, self._name = file, file.original.name
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, _Channel] = {}
         self.damage: str | None = None
@@ -70,32 +70,32 @@ class McapSalvage:
 
     def _scan(self) -> Iterator[tuple[int, int, bytes]]:
         """Channel number, log time and data of every readable message; learns schemas and channels on the way."""
-        with self._path.open("rb") as stream:
+        with self._file.path.open("rb") as stream:
             if stream.read(len(MAGIC)) != MAGIC:
-                raise InputError(f"{self._path} is not an MCAP file, or was cut off before its first record.")
-            size = self._path.stat().st_size
+                raise InputError(f"{self._file.original} is not an MCAP file, or was cut off before its first record.")
+            size = self._file.path.stat().st_size
             opcode = 0
             while opcode != _FOOTER:
                 at = stream.tell()
                 head = stream.read(_RECORD_HEAD.size)
                 if len(head) < _RECORD_HEAD.size:
-                    self.damage = f"{self._path.name} ends at byte {size}, before its footer"
+                    self.damage = f"{self._name} ends at byte {size}, before its footer"
                     return
                 opcode, length = _RECORD_HEAD.unpack(head)
                 end = stream.tell() + length
                 if not opcode:
-                    self.damage = f"{self._path.name} is unreadable from byte {at} on"
+                    self.damage = f"{self._name} is unreadable from byte {at} on"
                     return
                 if opcode == _CHUNK:
                     yield from self._scan_chunk(stream, end, size)
                 elif opcode in (_SCHEMA, _CHANNEL, _MESSAGE) and end <= size:
                     yield from self._read_record(opcode, memoryview(stream.read(length)))
                 if end > size:
-                    self.damage = f"{self._path.name} ends at byte {size}, inside the record at byte {at}"
+                    self.damage = f"{self._name} ends at byte {size}, inside the record at byte {at}"
                     return
                 stream.seek(end)
             if stream.read(len(MAGIC)) != MAGIC:
-                self.damage = f"{self._path.name} ends at byte {size}, before its last bytes"
+                self.damage = f"{self._name} ends at byte {size}, before its last bytes"
 
     def _scan_chunk(self, stream: BinaryIO, end: int, size: int) -> Iterator[tuple[int, int, bytes]]:
         at = stream.tell()
@@ -108,7 +108,7 @@ class McapSalvage:
         records = _decompress(content[name_end + 8 :], compression)
         whole = len(records) == uncompressed_size
         if end <= size and (not whole or (checksum and zlib.crc32(records) != checksum)):
-            self.damage = f"{self._path.name} has a damaged chunk at byte {at}"
+            self.damage = f"{self._name} has a damaged chunk at byte {at}"
             if whole:  # nobody knows which of its bytes are wrong
                 return
         position = 0
@@ -135,7 +135,7 @@ class McapSalvage:
                 number, _, log_time, _ = _MESSAGE_HEAD.unpack_from(content)
                 yield number, log_time, bytes(content[_MESSAGE_HEAD.size :])
         except (struct.error, UnicodeDecodeError):
-            self.damage = f"{self._path.name} has a malformed record"
+            self.damage = f"{self._name} has a malformed record"
 
 
 def _decompress(data: memoryview, compression: bytes) -> bytes:

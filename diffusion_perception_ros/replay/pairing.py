@@ -9,7 +9,9 @@ from diffusion_perception_ros.replay.frames import Frame, FrameDecoder
 
 
 def reason_against(first: Frame, second: Frame, max_frame_gap: float | None) -> str | None:
-    """Why two frames make no pair: ``time_jump``, ``resolution_changed`` or ``frame_gap``; None if they do."""
+    """Why two frames make no pair: ``zero_stamp``, ``time_jump``, ``resolution_changed`` or ``frame_gap``, or None."""
+    if not first.stamp or not second.stamp:
+        return "zero_stamp"
     if first.segment != second.segment:
         return "time_jump"
     if first.image.shape != second.image.shape:
@@ -31,7 +33,7 @@ class PairTopic:
 
     def __init__(self, messages: Iterator[RawMessage]) -> None:
         self.decoder = FrameDecoder()
-        self._frames = (frame for raw in messages if (frame := self.decoder.decode(raw)) is not None)
+        self._frames = self._stamped_frames(messages)
         self._waiting = next(self._frames, None)
 
     def partner(self, first: Frame, next_first: Frame | None) -> Frame | None:
@@ -44,3 +46,11 @@ class PairTopic:
         if second.stamp != first.stamp and next_first is not None and second.position >= next_first.position:
             return None
         return second
+
+    def _stamped_frames(self, messages: Iterator[RawMessage]) -> Iterator[Frame]:
+        for raw in messages:
+            frame = self.decoder.decode(raw)
+            if frame is not None and frame.stamp:
+                yield frame
+            elif frame is not None:
+                self.decoder.skipped["zero_stamp"] += 1

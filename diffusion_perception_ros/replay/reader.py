@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -18,7 +17,10 @@ from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.replay.bag import RawMessage, Topic, message_type
 from diffusion_perception_ros.replay.bag_files import bag_files
 from diffusion_perception_ros.replay.mcap_salvage import McapSalvage
-from diffusion_perception_ros.replay.sqlite_salvage import SqliteSalvage
+from diffusion_perception_ros.replay.sqlite_salvage import SqliteSalvage, check_complete
+from diffusion_perception_ros.replay.storage_file import StorageFile
+from diffusion_perception_ros.replay.wording import counted
+from diffusion_perception_ros.replay.working_copies import working_copy
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -43,12 +45,12 @@ class BagReader:
     def __init__(self, path: Path) -> None:
         self.topics: dict[str, Topic] = {}
         self.damage: list[str] = []
-        self._salvages: dict[Path, McapSalvage | SqliteSalvage] = {}
+        self._salvages: dict[StorageFile, McapSalvage | SqliteSalvage] = {}
         self._folder = TemporaryDirectory(prefix="diffusion_perception_replay_")
         try:
-            files, missing = bag_files(path)
-            self.damage += [f"{name} is missing" for name in missing]
-            files = [self._decompress(file) if file.suffix == ".zstd" else file for file in files]
+            found = bag_files(path)
+            self.damage += [f"{name} is missing" for name in found.missing]
+            files = [self._prepare(file) for file in found.files]
             refusals = {file: refusal for file in files if (refusal := self._open(file))}
             self._files = [file for file in files if file not in refusals]
             if not self._files:
@@ -59,32 +61,27 @@ class BagReader:
             if isinstance(error, OSError):
                 raise InputError(f"{path} cannot be read: {error.strerror}.") from None
             raise
+        self._declared = {name: max(topic.count, found.counts.get(name, 0)) for name, topic in self.topics.items()}
 
-    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
+    def messages(self, topics: Collection[str], start: int | None = None) -> Iterator[RawMessage]:
         """The messages of these topics in order of log time within each file; every call reads on its own.
 
         A damaged file is read in the order in which it was recorded.
+
+        Args:
+            topics: Names of topics.
+            start: Leave out what was recorded before this log time, in ns.
         """
+        read: Counter[str] = Counter()
         for file in self._files:
-            yielded: Counter[tuple[str, int]] = Counter()
-            if file not in self._salvages:
-                try:
-                    with Reader(file) as reader:
-                        chosen = [c for c in reader.connections if c.topic in topics]
-                        for connection, log_time, data in reader.messages(chosen) if chosen else ():
-                            yielded[connection.topic, log_time] += 1
-                            yield _raw(connection.topic, message_type(connection.msgtype), log_time, data)
-                    continue
-                except Exception as error:  # whatever rosbags' decoders run into
-                    refusal = self._salvage(file)
-                    if refusal:
-                        self._note(f"{file.name} is unreadable ({error})")
-                        continue
-            for raw in self._salvages[file].messages(topics):
-                if yielded[raw.topic, raw.log_time]:
-                    yielded[raw.topic, raw.log_time] -= 1
-                else:
-                    yield _raw(*raw)
+            for raw in self._read(file, topics, start):
+                read[raw.topic] += 1
+                yield raw
+        if start is None:
+            for name in topics:
+                declared = self._declared.get(name, 0)
+                if read[name] < declared:
+                    self._note(f"{name} has only {read[name]} of {counted(declared, 'message')}")
 
     def close(self) -> None:
         """Remove what was decompressed."""
@@ -98,10 +95,18 @@ class BagReader:
     ) -> None:
         self.close()
 
-    def _open(self, file: Path) -> InputError | None:
+    def _prepare(self, path: Path) -> StorageFile:
+        file, damage = working_copy(path, Path(self._folder.name))
+        if damage:
+            self._note(damage)
+        return file
+
+    def _open(self, file: StorageFile) -> InputError | None:
         """Learn the topics of one file, or the reason why nothing of it is readable."""
         try:
-            with Reader(file) as reader:
+            if file.path.suffix == ".db3":
+                check_complete(file.path)  # SQLite itself fills up what is missing with zeros
+            with Reader(file.path) as reader:
                 topics = [
                     Topic(c.topic, message_type(c.msgtype), c.msgcount, tuple(c.ext.offered_qos_profiles))
                     for c in reader.connections
@@ -118,14 +123,37 @@ class BagReader:
             self.topics[topic.name] = Topic(topic.name, topic.type, count, topic.qos)
         return None
 
-    def _salvage(self, file: Path) -> InputError | None:
+    def _read(self, file: StorageFile, topics: Collection[str], start: int | None) -> Iterator[RawMessage]:
+        yielded: Counter[tuple[str, int]] = Counter()
+        if file not in self._salvages:
+            try:
+                with Reader(file.path) as reader:
+                    chosen = [c for c in reader.connections if c.topic in topics]
+                    for connection, log_time, data in reader.messages(chosen, start) if chosen else ():
+                        yielded[connection.topic, log_time] += 1
+                        yield _raw(connection.topic, message_type(connection.msgtype), log_time, data)
+                return
+            except Exception as error:  # whatever rosbags' decoders run into
+                refusal = self._salvage(file)
+                if refusal:
+                    self._note(f"{file.original.name} is unreadable ({error})")
+                    return
+        for raw in self._salvages[file].messages(topics):
+            if start is not None and raw.log_time < start:
+                continue
+            if yielded[raw.topic, raw.log_time]:
+                yielded[raw.topic, raw.log_time] -= 1
+            else:
+                yield _raw(*raw)
+
+    def _salvage(self, file: StorageFile) -> InputError | None:
         """Have a file read by our own scanner from now on; the reason if even that cannot read it."""
         try:
-            salvage = McapSalvage(file) if file.suffix == ".mcap" else SqliteSalvage(file)
+            salvage = McapSalvage(file) if file.path.suffix == ".mcap" else SqliteSalvage(file)
         except InputError as refusal:
             return refusal
         except OSError as error:
-            return InputError(f"{file} cannot be read: {error.strerror}.")
+            return InputError(f"{file.original} cannot be read: {error.strerror}.")
         self._salvages[file] = salvage
         if salvage.damage:
             self._note(salvage.damage)
@@ -134,17 +162,6 @@ class BagReader:
     def _note(self, damage: str) -> None:
         if damage not in self.damage:
             self.damage.append(damage)
-
-    def _decompress(self, file: Path) -> Path:
-        """A file-compressed storage file, unpacked as far as possible."""
-        unpacked = Path(self._folder.name) / file.stem
-        with unpacked.open("wb") as target:
-            try:
-                with zstandard.open(file, "rb") as source:
-                    shutil.copyfileobj(source, target)
-            except zstandard.ZstdError:
-                self._note(f"{file.name} is cut off or damaged")
-        return unpacked
 
 
 def _raw(topic: str, kind: str, log_time: int, data: bytes) -> RawMessage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from diffusion_perception_ros.replay.reader import BagReader
 from diffusion_perception_ros.replay.settings import ReplaySettings
 from diffusion_perception_ros.replay.summary import ReplaySummary
 from diffusion_perception_ros.replay.topics import choose_topics
+from diffusion_perception_ros.replay.wording import counted, counts_by_reason
 from diffusion_perception_ros.replay.writer import BagWriter, check_output
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ class Replay:
         output: The folder of the new bag.
         settings: All options.
 
+    Attributes:
+        frames_expected: Number of image messages in the input.
+
     Raises:
         InputError: Input, output or settings are unusable.
     """
@@ -61,6 +64,7 @@ class Replay:
         try:
             check_output(source, output, settings.overwrite)
             self._topics = choose_topics(self._bag, settings)
+            self.frames_expected = self._bag.topics[self._topics.image].count
             clashing = [topic for topic in self._topics.all if topic.startswith(settings.namespace + "/")]
             if settings.include_input and clashing:
                 raise InputError(
@@ -82,13 +86,14 @@ class Replay:
             engine = Engine(self._bag, self._topics, pipe, self._settings, writer)
             engine.run(progress or (lambda done, total: None))
             if not engine.results:
-                raise InputError(_reason_for_nothing(engine, self._topics.image))
+                raise InputError(_reason_for_nothing(engine, self._topics.image, self._bag.damage))
         warnings = []
-        if self._topics.camera_info is None:
+        if self._topics.camera_info is None and "depth" in engine.tasks:
             warnings.append(f"no camera_info beside {self._topics.image}, so depth/camera_info is not written")
         return ReplaySummary(
             output=self._output,
             image_topic=self._topics.image,
+            tasks=engine.tasks,
             frames_total=engine.decoder.received,
             frames_processed=engine.processed,
             pairs=engine.pairs,
@@ -117,17 +122,14 @@ class Replay:
         self.close()
 
 
-def _reason_for_nothing(engine: Engine, topic: str) -> str:
-    counts = _listing({**engine.skipped, **engine.omitted})
+def _reason_for_nothing(engine: Engine, topic: str, damage: list[str]) -> str:
+    counts = counts_by_reason({**engine.skipped, **engine.omitted})
     if not engine.decoder.received:
-        return f"{topic} has no readable message in this bag."
+        return "; ".join([f"{topic} has no readable message in this bag", *damage]) + "."
     if not engine.processed:
-        return f"none of the {engine.decoder.received} messages on {topic} could be used ({counts})."
+        reason = f": {engine.refusal}" if engine.refusal else "."
+        return f"0 of {counted(engine.decoder.received, 'message')} on {topic} could be used ({counts}){reason}"
     return (
-        f"the {engine.processed} frames on {topic} gave no result for the chosen tasks"
+        f"{counted(engine.processed, 'frame')} on {topic} gave no result for the chosen tasks"
         f"{f' ({counts})' if counts else ''}; flow needs two frames, amodal label images with the stamps of frames."
     )
-
-
-def _listing(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))

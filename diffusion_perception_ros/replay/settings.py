@@ -65,6 +65,14 @@ class ReplaySettings:
             raise InputError(f"--namespace {self.namespace!r} is no ROS name; use letters, digits, '_' and '/'.")
         if self.storage not in STORAGES:
             raise InputError(f"--storage {self.storage!r} is unknown; use one of {', '.join(STORAGES)}.")
+        for option, topic in (
+            ("--image-topic", self.image_topic),
+            ("--camera-info-topic", self.camera_info_topic),
+            ("--visible-masks-topic", self.visible_masks_topic),
+            ("--pair-topic", self.pair_topic),
+        ):
+            if topic is not None and not topic.strip("/"):
+                raise InputError(f"{option} is empty; name a topic.")
         for option, value in (
             ("--max-frame-gap", self.max_frame_gap),
             ("--flow-color-range", self.flow_color_range),

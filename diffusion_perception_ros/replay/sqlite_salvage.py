@@ -16,7 +16,9 @@ from typing import BinaryIO
 
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.replay.bag import RawMessage, Topic, message_type
+from diffusion_perception_ros.replay.storage_file import StorageFile
 
+_HEADER_SIZE = 100
 _TABLE_LEAF = 0x0D
 _INTEGER_SIZES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 8: 0, 9: 0}
 
@@ -32,24 +34,23 @@ class SqliteSalvage:
         InputError: Not even the list of topics is readable.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, file: StorageFile) -> None:
+        self._path, self._name = file.path, file.original.name
         self.damage: str | None = None
         try:
-            self._topics = _read_topics(path)
+            self._topics = _read_topics(self._path)
         except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"{path} is not a readable SQLite bag: {error}.") from None
-        with path.open("rb") as stream:
-            header = stream.read(100)
-            self._page_size = int.from_bytes(header[16:18], "big")
-            if self._page_size == 1:  # 65536 does not fit its field
-                self._page_size = 65536
+            raise InputError(f"{file.original} is not a readable SQLite bag: {error}.") from None
+        try:
+            check_complete(self._path)
+        except EOFError as error:
+            self.damage = f"{self._name} {error}"
+        with self._path.open("rb") as stream:
+            header = stream.read(_HEADER_SIZE)
+            self._page_size = _page_size(header)
             self._usable = self._page_size - header[20]
-            declared = int.from_bytes(header[28:32], "big")
             # A last page that is not whole does not count.
-            self._pages = path.stat().st_size // self._page_size
-            if self._pages < declared:
-                self.damage = f"{path.name} ends at byte {path.stat().st_size}, before its last page"
+            self._pages = self._path.stat().st_size // self._page_size
             self._rows = sorted(self._find_rows(stream))
         counts = Counter(number for number, _, _ in self._scan())
         self.topics = [Topic(name, kind, counts[number]) for number, (name, kind) in self._topics.items()]
@@ -74,7 +75,7 @@ class SqliteSalvage:
                     _, position = _varint(page, place)
                     row, _ = _varint(page, position)
                 except IndexError:
-                    self.damage = f"{self._path.name} has a damaged page {page_number}"
+                    self.damage = f"{self._name} has a damaged page {page_number}"
                     break
                 yield row, page_number, place
 
@@ -87,7 +88,7 @@ class SqliteSalvage:
                 except EOFError:
                     return  # rows are written one after the other, so what follows is cut off as well
                 except (IndexError, ValueError):
-                    self.damage = f"{self._path.name} has a damaged row in page {page_number}"
+                    self.damage = f"{self._name} has a damaged row in page {page_number}"
                     continue
                 if message and message[0] in self._topics:
                     yield message
@@ -118,6 +119,26 @@ class SqliteSalvage:
             raise EOFError
         stream.seek((number - 1) * self._page_size)
         return stream.read(self._page_size)
+
+
+def check_complete(path: Path) -> None:
+    """Whether a database has all the pages that its header declares, to their ends.
+
+    Raises:
+        EOFError: It does not.
+    """
+    with path.open("rb") as stream:
+        header = stream.read(_HEADER_SIZE)
+    size, page_size = path.stat().st_size, _page_size(header)
+    # Writers that do not know the field with the number of pages leave these two different.
+    declared = int.from_bytes(header[28:32], "big") if header[24:28] == header[92:96] else 0
+    if len(header) < _HEADER_SIZE or not page_size or size % page_size or size < declared * page_size:
+        raise EOFError(f"ends at byte {size}, before the end of its last page")
+
+
+def _page_size(header: bytes) -> int:
+    size = int.from_bytes(header[16:18], "big")
+    return 65536 if size == 1 else size  # which does not fit the field
 
 
 def _read_topics(path: Path) -> dict[int, tuple[str, str]]:

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 from diffusion_perception_ros.conversions import perception_status_fields
 from diffusion_perception_ros.conversions.fields import Fields
 from diffusion_perception_ros.replay.frames import Frame
-from diffusion_perception_ros.replay.settings import ReplaySettings
 
 if TYPE_CHECKING:
     from diffusion_perception_ros.pipeline import PerceptionPipeline
+    from diffusion_perception_ros.request import Request
 
 
-def choices(pipe: PerceptionPipeline, settings: ReplaySettings) -> Fields:
+def choices(pipe: PerceptionPipeline, request: Request) -> Fields:
     """What is the same for all frames of a replay."""
     return {
         "checkpoint": pipe.metadata.name,
         "device": str(pipe.device),
         "dtype": str(pipe.dtype).removeprefix("torch."),
         "codec": pipe.codec.name,
-        "sampler": settings.sampler or pipe.metadata.sampler,
-        "ensemble_size": settings.ensemble_size,
+        "sampler": request.sampler.name,
+        "ensemble_size": request.ensemble_size,
     }
 
 
@@ -58,13 +58,3 @@ def frame_status(
         drop_counts=[skipped[reason] for reason in reasons],
         **known,
     )
-
-
-def steps_per_task(pipe: PerceptionPipeline, settings: ReplaySettings) -> int:
-    """The number of denoising steps that every task takes."""
-    if settings.num_inference_steps is not None:
-        return settings.num_inference_steps
-    # Here, because it brings torch, which is not needed to refuse a bag.
-    from diffusion_perception_ros.request import default_steps  # noqa: PLC0415
-
-    return default_steps(pipe.metadata, settings.sampler)

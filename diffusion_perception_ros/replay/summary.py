@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from diffusion_perception_ros.replay.wording import counts_by_reason
+
 
 @dataclass(frozen=True)
 class ReplaySummary:
@@ -14,13 +16,16 @@ class ReplaySummary:
     Attributes:
         output: The output bag.
         image_topic: The camera that was replayed.
+        tasks: Names of the tasks that were run.
         frames_total: Image messages in the input.
         frames_processed: Frames with results.
         pairs: Frame pairs with flow.
         masks: Amodal masks written.
-        skipped: Image messages without results, by reason.
-        omitted: Parts of results that could not be made, by reason: pairs not formed, label images not usable.
-        time_jumps: How many times the stamps jumped back by more than a second.
+        skipped: Messages that could not be used, by reason: image messages, which have no results then, label images
+            (``masks_...``) and second frames of pairs (``pair_...``).
+        omitted: Parts of results that could not be made, by reason: pairs not formed, label images that belong to
+            no frame.
+        time_jumps: How many times the stamps of the frames began anew.
         input_cut: What is missing or damaged in the input, or None.
         warnings: What the user should know, one sentence each.
         seconds: Wall-clock time of the replay.
@@ -31,6 +36,7 @@ class ReplaySummary:
 
     output: Path
     image_topic: str
+    tasks: tuple[str, ...]
     frames_total: int
     frames_processed: int
     pairs: int
@@ -65,12 +71,14 @@ class ReplaySummary:
 
     def to_text(self) -> str:
         """A small table for the terminal."""
-        rows = [
-            ("frames", f"{self.frames_processed} of {self.frames_total} on {self.image_topic}"),
-            ("flow pairs", str(self.pairs)),
-            ("amodal masks", str(self.masks)),
-            ("skipped", _counts(self.skipped)),
-            ("omitted", _counts(self.omitted)),
+        rows = [("frames", f"{self.frames_processed} of {self.frames_total} on {self.image_topic}")]
+        if "flow" in self.tasks:
+            rows.append(("flow pairs", str(self.pairs)))
+        if "amodal" in self.tasks:
+            rows.append(("amodal masks", str(self.masks)))
+        rows += [
+            ("skipped", counts_by_reason(self.skipped) or "none"),
+            ("omitted", counts_by_reason(self.omitted) or "none"),
         ]
         if self.time_jumps:
             rows.append(("time jumps", str(self.time_jumps)))
@@ -84,7 +92,3 @@ class ReplaySummary:
         if self.checkpoint_is_random:
             rows.append(("checkpoint", f"{self.checkpoint}: weights are random, not trained; the results mean nothing"))
         return "\n".join(f"{name:<13} {value}" for name, value in rows)
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())) or "none"

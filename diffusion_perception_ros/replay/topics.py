@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diffusion_perception_ros.errors import InputError
@@ -9,6 +10,7 @@ from diffusion_perception_ros.replay.bag import Topic, UndeserializableError, de
 from diffusion_perception_ros.replay.definitions import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from diffusion_perception_ros.replay.reader import BagReader
 from diffusion_perception_ros.replay.settings import ReplaySettings
+from diffusion_perception_ros.replay.wording import counted
 
 _IMAGES = (IMAGE, COMPRESSED_IMAGE)
 # What depth cameras publish beside the colour image.
@@ -41,7 +43,7 @@ def choose_topics(bag: BagReader, settings: ReplaySettings) -> SourceTopics:
     camera_info = _named(bag, "--camera-info-topic", settings.camera_info_topic, (CAMERA_INFO,))
     image = _named(bag, "--image-topic", settings.image_topic, _IMAGES)
     if image is None:
-        image = _only_image_topic(bag, taken={masks, pair})
+        image = _only_image_topic(bag, taken={"--visible-masks-topic": masks, "--pair-topic": pair})
     elif image in (masks, pair):
         raise InputError(f"{image} is named by --image-topic and by another option; every topic has one part to play.")
     if camera_info is None:
@@ -54,23 +56,26 @@ def choose_topics(bag: BagReader, settings: ReplaySettings) -> SourceTopics:
 def _named(bag: BagReader, option: str, name: str | None, types: tuple[str, ...]) -> str | None:
     if name is None:
         return None
-    topic = bag.topics.get(name) or bag.topics.get("/" + name)
+    # Recorders write names with a slash in front, most other writers do as they like, and so do users.
+    alike = [topic for topic in bag.topics.values() if topic.name.lstrip("/") == name.lstrip("/")]
+    topic = bag.topics.get(name) or (alike[0] if alike else None)
     if topic is None:
-        raise InputError(f"{option} {name} is not in the bag, which has {_listing(bag, tuple(bag.topics.values()))}.")
+        raise InputError(f"{option} {name} is not in the bag, which has {_contents(bag)}.")
     if topic.type not in types:
         raise InputError(f"{option} {name} is of type {topic.type}; it has to be {' or '.join(types)}.")
     return topic.name
 
 
-def _only_image_topic(bag: BagReader, taken: set[str | None]) -> str:
-    images = [topic for topic in bag.topics.values() if topic.type in _IMAGES and topic.name not in taken]
+def _only_image_topic(bag: BagReader, taken: Mapping[str, str | None]) -> str:
+    images = [topic for topic in bag.topics.values() if topic.type in _IMAGES and topic.name not in taken.values()]
     # Empty topics and depth cameras are passed over only while something better is there.
     images = [topic for topic in images if topic.count] or images
     images = [topic for topic in images if not _is_depth(_encoding(bag, topic))] or images
     if len(images) == 1:
         return images[0].name
     if not images:
-        raise InputError(f"the bag has no image topic; it has {_listing(bag, tuple(bag.topics.values()))}.")
+        used = " and ".join(sorted(f"{topic} (named by {option})" for option, topic in taken.items() if topic))
+        raise InputError(f"the bag has no image topic{f' besides {used}' if used else ''}; it has {_contents(bag)}.")
     raise InputError(
         f"the bag has several image topics: {_listing(bag, tuple(images))}; choose one with --image-topic."
     )
@@ -94,11 +99,16 @@ def _is_depth(encoding: str) -> bool:
     return encoding in _DEPTH_ENCODINGS or "compressedDepth" in encoding
 
 
+def _contents(bag: BagReader) -> str:
+    """All topics, and what is wrong with the bag, which may be why one is missing."""
+    listing = _listing(bag, tuple(bag.topics.values())) or "no topics at all"
+    return listing + "".join(f"; {damage}" for damage in bag.damage)
+
+
 def _listing(bag: BagReader, topics: tuple[Topic, ...]) -> str:
-    if not topics:
-        return "no topics at all"
     parts = []
     for topic in sorted(topics, key=lambda topic: topic.name):
         encoding = _encoding(bag, topic)
-        parts.append(f"{topic.name} ({topic.type}{', ' + encoding if encoding else ''}, {topic.count} messages)")
+        facts = filter(None, (topic.type, encoding, counted(topic.count, "message")))
+        parts.append(f"{topic.name} ({', '.join(facts)})")
     return "; ".join(parts)

@@ -25,7 +25,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.replay.bag import RawMessage
-from diffusion_perception_ros.replay.bag_files import is_storage_file
+from diffusion_perception_ros.replay.bag_files import METADATA, is_storage_file
 from diffusion_perception_ros.replay.definitions import typestore
 
 # The name of the storage file inside the output folder. It is written into the file too, so it must not depend on
@@ -49,21 +49,29 @@ def check_output(source: Path, output: Path, overwrite: bool) -> None:
     """Refuse an output that would destroy something.
 
     Raises:
-        InputError: ``output`` exists (and is not to be overwritten, or is no bag), is named like a file, or contains or
-            is contained in ``source``.
+        InputError: ``output`` exists (and is not to be overwritten, or is no bag), is named like a file, contains or is
+            contained in ``source`` or its bag, or there can be nothing of this name.
     """
     if output.suffix in (".mcap", ".db3", ".bag"):
         raise InputError(
             f"the output {output} is written as a folder; give a name that does not end in {output.suffix}."
         )
-    read, written = source.resolve(), output.resolve()
-    if read == written or written in read.parents or read in written.parents:
+    try:
+        read, written = source.resolve(), output.resolve()
+        exists = written.exists()
+        replaceable = exists and overwrite and _is_bag_or_empty(written)
+        recording = read.parent if read.is_file() and (read.parent / METADATA).exists() else read
+    except OSError as error:
+        raise InputError(f"the output {output} cannot be written: {error.strerror}.") from None
+    except RuntimeError:  # what pathlib made of it up to Python 3.12
+        raise InputError(f"the output {output} is a loop of symbolic links; choose another output.") from None
+    if recording == written or written in read.parents or recording in written.parents:
         raise InputError(f"the output {output} and the input {source} contain one another; choose another output.")
-    if not output.exists():
+    if not exists:
         return
     if not overwrite:
         raise InputError(f"the output {output} exists already; choose another or replace it with --overwrite.")
-    if not _is_bag_or_empty(output):
+    if not replaceable:
         raise InputError(f"the output {output} exists and is no bag, so it is not overwritten; choose another output.")
 
 
@@ -96,11 +104,14 @@ class BagWriter:
     def __enter__(self) -> BagWriter:
         parent = self._output.parent
         self._new_parents = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+        place = self._new_parents[-1].parent if self._new_parents else parent
         try:
             parent.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix=f".{self._output.name}.partial-", dir=parent))
         except OSError as error:
-            raise InputError(f"the output {self._output} cannot be written: {error.strerror}.") from None
+            self._remove_new_parents()
+            reason = error.strerror if place.is_dir() else "it is no folder"
+            raise InputError(f"the output {self._output} cannot be written in {place}: {reason}.") from None
         self._writer = Writer(self._folder / _STORAGE_NAME, version=9, storage_plugin=self._storage)
         try:
             self._writer.open()
@@ -160,15 +171,20 @@ class BagWriter:
         with suppress(Exception):
             self._writer.abort()
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove_new_parents()
+
+    def _remove_new_parents(self) -> None:
         for folder in self._new_parents:
             with suppress(OSError):
                 folder.rmdir()
 
     def _refusal(self, error: BaseException) -> BaseException:
-        if isinstance(error, (OSError, sqlite3.Error)):
+        if isinstance(error, OSError):
+            return InputError(f"the output {self._output} cannot be written: {error.strerror or error}.")
+        if isinstance(error, sqlite3.Error):
             return InputError(f"the output {self._output} cannot be written: {error}.")
         return error
 
 
 def _is_bag_or_empty(path: Path) -> bool:
-    return path.is_dir() and all(entry.name == "metadata.yaml" or is_storage_file(entry) for entry in path.iterdir())
+    return path.is_dir() and all(entry.name == METADATA or is_storage_file(entry) for entry in path.iterdir())
