@@ -51,6 +51,14 @@ def test_the_only_image_topic_and_its_sibling(tmp_path: Path) -> None:
     assert topics == SourceTopics(IMAGE_TOPIC, "/camera/camera_info", None, None)
 
 
+@pytest.mark.parametrize("encoding", ["32FC1", "32FC2", "32FC3", "64FC1"])
+def test_measurements_are_no_cameras(tmp_path: Path, encoding: str) -> None:
+    pixels = np.zeros((6, 8), np.uint8)
+    other = Recorded("/measured", image(START, pixels, "mono8"), START)
+    other.message.encoding = encoding
+    assert choose(tmp_path, [*camera(1), other]).image == IMAGE_TOPIC
+
+
 def test_topics_named_by_other_options_are_no_candidates(tmp_path: Path) -> None:
     messages = [*camera(1), MASKS, OTHER]
     topics = choose(tmp_path, messages, visible_masks_topic=MASKS_TOPIC, pair_topic="/rear/image_raw")

@@ -13,8 +13,8 @@ from diffusion_perception_ros.replay.settings import ReplaySettings
 from diffusion_perception_ros.replay.wording import counted
 
 _IMAGES = (IMAGE, COMPRESSED_IMAGE)
-# What depth cameras publish beside the colour image.
-_DEPTH_ENCODINGS = ("16UC1", "32FC1", "32FC2")
+# Encodings of depth, flow, normals and the like, which stand beside the colour image.
+_MEASUREMENTS = ("16UC1", "32F", "64F")
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ def _named(bag: BagReader, option: str, name: str | None, types: tuple[str, ...]
 
 def _only_image_topic(bag: BagReader, taken: Mapping[str, str | None]) -> str:
     images = [topic for topic in bag.topics.values() if topic.type in _IMAGES and topic.name not in taken.values()]
-    # Empty topics and depth cameras are passed over only while something better is there.
+    # Empty topics and measurements are passed over only while something better is there.
     images = [topic for topic in images if topic.count] or images
-    images = [topic for topic in images if not _is_depth(_encoding(bag, topic))] or images
+    images = [topic for topic in images if not _is_measurement(_encoding(bag, topic))] or images
     if len(images) == 1:
         return images[0].name
     if not images:
@@ -95,8 +95,8 @@ def _encoding(bag: BagReader, topic: Topic) -> str:
     return ""
 
 
-def _is_depth(encoding: str) -> bool:
-    return encoding in _DEPTH_ENCODINGS or "compressedDepth" in encoding
+def _is_measurement(encoding: str) -> bool:
+    return encoding.startswith(_MEASUREMENTS) or "compressedDepth" in encoding
 
 
 def _contents(bag: BagReader) -> str:

@@ -1,0 +1,142 @@
+"""Where training starts: random weights, another checkpoint, or a dense transformer made into a generalist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.model.codec import ImageCodec, PixelUnshuffleCodec
+from diffusion_perception_ros.model.convolutions import ConditionedBlock
+from diffusion_perception_ros.model.folder import load_codec, load_transformer
+from diffusion_perception_ros.model.transformer import Block, DiTMoETransformer, FinalLayer
+from diffusion_perception_ros.training.config import TrainingConfig
+
+# Three latents instead of one are three times as much input, so each gets a third of the weight.
+_WIDENING = 0.33
+
+
+def make_codec(config: TrainingConfig) -> ImageCodec:
+    """The image codec that a run trains behind; it is not trained itself."""
+    folder = config.model.codec or config.model.init or config.model.upcycle
+    return load_codec(folder, torch.float32) if folder else PixelUnshuffleCodec(config.model.pixel_unshuffle)
+
+
+def make_transformer(config: TrainingConfig, codec: ImageCodec) -> DiTMoETransformer:
+    """The network a run starts from.
+
+    Raises:
+        InputError: Resolution, codec and network do not fit each other, or ``model.init`` has other sizes.
+    """
+    model = config.model
+    sizes = {
+        name: getattr(model, name)
+        for name in (
+            "patch_size", "hidden_size", "num_layers", "num_attention_heads", "mlp_size", "num_experts",
+            "num_experts_per_tok", "num_labels", "stem_channels", "stem_blocks",
+        )
+    }  # fmt: skip
+    sizes |= {
+        "sample_size": config.resolution // codec.downscale,
+        "in_channels": 3 * codec.latent_channels,
+        "patch_labels": sorted(label for task in config.tasks.values() for label in task.labels),
+    }
+    if config.resolution % (codec.downscale * model.patch_size):
+        raise InputError(
+            f"resolution {config.resolution} is no multiple of "
+            f"{codec.downscale} (codec) x {model.patch_size} (patches)."
+        )
+    if model.init:
+        transformer: DiTMoETransformer = load_transformer(model.init, torch.float32)
+        for name, value in sizes.items():
+            other = transformer.config[name]
+            if (list(other) if isinstance(other, (list, tuple)) else other) != value:
+                raise InputError(f"{model.init}: its {name} is {other}, but the run's is {value}; make them equal.")
+        transformer.train().requires_grad_(True)
+        return transformer
+    dense = load_transformer(model.upcycle, torch.float32) if model.upcycle else None
+    # A released network has a second half of its output, the learned sigma; nobody reads it.
+    out_channels = dense.config.out_channels if dense else codec.latent_channels
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(config.seed)
+        transformer = DiTMoETransformer(**sizes, out_channels=out_channels)
+        initialize_weights(transformer)
+    if dense:
+        upcycle(dense.state_dict(), transformer)
+    transformer.train()
+    return transformer
+
+
+def initialize_weights(transformer: DiTMoETransformer) -> None:
+    """Every block starts as the identity and the output as zero (adaLN-Zero, Peebles & Xie 2023)."""
+    for module in transformer.modules():
+        if isinstance(module, Block):
+            for linear in (module.attn.qkv, module.attn.proj):
+                nn.init.xavier_uniform_(linear.weight)
+                nn.init.zeros_(linear.bias)
+            _zero(module.adaLN_modulation[-1])
+        elif isinstance(module, FinalLayer):
+            _zero(module.adaLN_modulation[-1])
+            _zero(module.linear)
+        elif isinstance(module, ConditionedBlock):
+            _zero(module.modulation[-1])
+    for layer in transformer.t_embedder.mlp:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=0.02)
+
+
+def upcycle(dense: Mapping[str, Tensor], transformer: DiTMoETransformer) -> None:
+    """Start a generalist from a dense, class-conditional DiT of the same width and depth.
+
+    Ravishankar et al. 2025: the patch convolution is repeated for image, prompt and target latent, and for every task;
+    every expert starts as a copy of its block's MLP (sparse upcycling, Komatsuzaki et al. 2023, arXiv 2212.05055), the
+    router at random; the label of each new task starts as the mean of an equal part of the old labels.
+
+    Args:
+        dense: Weights by our names, with one patch kernel, MLPs for mixtures and fewer labels, the last being the null
+            label of classifier-free training.
+        transformer: The generalist; its experts' weights are random.
+
+    Raises:
+        InputError: A weight is missing or does not fit.
+    """
+    state = transformer.state_dict()
+    for name, value in state.items():
+        if name.endswith("mlp.gate.weight"):
+            continue
+        if name not in dense:
+            raise InputError(f"the dense weights lack {name!r}; they are not of a DiT of the same depth.")
+        given = dense[name]
+        if name == "x_embedder.weight":
+            given = given.repeat(len(value), 1, value.shape[2] // given.shape[2], 1, 1)
+            given = given * _WIDENING if value.shape[2] > dense[name].shape[2] else given
+        elif name == "x_embedder.bias":
+            given = given.expand(len(value), -1)
+        elif name == "y_embedder.embedding_table.weight":
+            given = _extend_labels(given, len(value))
+        elif given.ndim == value.ndim - 1:
+            given = given.expand(len(value), *given.shape)
+        if given.shape != value.shape:
+            raise InputError(
+                f"the dense weight {name!r} is {tuple(given.shape)}, which does not fit {tuple(value.shape)}."
+            )
+        state[name] = given.clone()
+    transformer.load_state_dict(state)
+
+
+def _extend_labels(table: Tensor, num_labels: int) -> Tensor:
+    """Rows for new labels between the old ones and the null label, which stays last."""
+    classes, null = table[:-1], table[-1:]
+    new = num_labels - len(table)
+    if new <= 0:
+        return table
+    means = [group.mean(dim=0) for group in classes.chunk(new)]
+    return torch.cat([classes, torch.stack(means), null])
+
+
+def _zero(module: nn.Module) -> None:
+    assert isinstance(module, nn.Linear)
+    nn.init.zeros_(module.weight)
+    nn.init.zeros_(module.bias)

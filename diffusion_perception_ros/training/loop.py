@@ -1,0 +1,197 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.training.balance import LoadBalance
+from diffusion_perception_ros.training.batches import Batches, Questions
+from diffusion_perception_ros.training.cache import VALIDATION_SEED, PairCache, render_records
+from diffusion_perception_ros.training.config import TrainingConfig
+from diffusion_perception_ros.training.log import Log
+from diffusion_perception_ros.training.noise import NoiseSchedule
+from diffusion_perception_ros.training.run import STATE_FILE, Run
+from diffusion_perception_ros.training.sheet import write_sheet
+from diffusion_perception_ros.training.step import Losses
+from diffusion_perception_ros.training.validation import badness, columns, validate
+
+_SHEET_SCENES = 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        step: Steps taken.
+        minutes: Spent on them.
+        reason: ``finished``, ``time`` (``max_minutes`` are over) or ``interrupted``.
+    """
+
+    step: int
+    minutes: float
+    reason: str
+
+
+def train(config: TrainingConfig, folder: Path, *, resume: bool = False) -> Outcome:
+    """Train, and write states, checkpoints, logs and sheets into a folder.
+
+    ``best/`` and ``last/`` are checkpoints for ``PerceptionPipeline.from_pretrained``; ``losses.csv`` and
+    ``validation.csv`` the logs; ``sheets/`` pictures; ``state.pt`` what resuming needs.
+
+    Args:
+        config: Of the run.
+        folder: Made if need be.
+        resume: Go on from the state in the folder, with the configuration given now.
+
+    Raises:
+        InputError: The configuration is impossible; or the folder holds a run, but ``resume`` is not set, or none,
+            but it is.
+    """
+    if (folder / STATE_FILE).is_file() and not resume:
+        raise InputError(f"{folder} holds a run already; go on with --resume, or choose another folder.")
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.precision)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(config, accelerator, folder)
+    if resume:
+        run.resume()
+    data = config.data
+    workers = data.workers if accelerator.is_local_main_process else 0
+    cache = PairCache(data.folder or folder / "pairs", config.resolution, data.shard_size, data.first_seed, workers)
+    try:
+        batches = Batches(config, cache, accelerator.device, accelerator.process_index)
+        if run.step < config.steps:
+            batches.prepare(run.step)
+        accelerator.wait_for_everyone()
+        return _Loop(run, batches).work()
+    finally:
+        cache.close()
+
+
+class _Loop:
+    def __init__(self, run: Run, batches: Batches) -> None:
+        self.run, self.batches, self.config = run, batches, run.config
+        self.accelerator = run.accelerator
+        schedule = NoiseSchedule(self.config.diffusion, self.accelerator.device)
+        self.losses = Losses(self.config, run.codec, schedule, LoadBalance(run.network))
+        self.is_main = self.accelerator.is_main_process
+        self.held_out: NDArray[Any] | None = None
+        if self.is_main:
+            self.logs = {name: Log(run.folder / f"{name}.csv", run.step) for name in ("losses", "validation")}
+            seeds = range(VALIDATION_SEED, VALIDATION_SEED + self.config.report.validation_scenes)
+            self.held_out = render_records(seeds, self.config.resolution)
+
+    def work(self) -> Outcome:
+        run, config, accumulation = self.run, self.config, self.config.optimizer.accumulation
+        bar = tqdm(desc="training", total=config.steps, initial=run.step, unit="step", disable=None)
+        before = time.monotonic()
+        with bar, _interruptible() as interrupted:
+            for step, part, batch in self.batches.stream(run.step):
+                self._accumulate(batch, step, part)
+                if part < accumulation - 1:
+                    continue
+                self._update()
+                now = time.monotonic()
+                run.minutes += (now - before) / 60
+                before = now
+                bar.update()
+                self.batches.refresh(run.step)
+                is_over = config.max_minutes is not None and run.minutes >= config.max_minutes
+                stop = self._agree(bool(interrupted) or is_over)
+                self._report(ends=stop or run.step == config.steps)
+                if stop:
+                    return Outcome(run.step, run.minutes, "interrupted" if interrupted else "time")
+        return Outcome(run.step, run.minutes, "finished")
+
+    def _accumulate(self, batch: list[Questions], step: int, part: int) -> None:
+        """Gradients of one batch."""
+        accumulation = self.config.optimizer.accumulation
+        rng = self.batches.rng(step, part, purpose=1)
+        is_last = part == accumulation - 1
+        with nullcontext() if is_last else self.accelerator.no_sync(self.run.network):
+            loss, parts = self.losses(self.run.network, batch, rng)
+            self.accelerator.backward(loss / accumulation)
+        for name, value in {"loss": loss, **parts}.items():
+            self.run.sums[name] = self.run.sums.get(name, 0.0) + float(value.detach()) / accumulation
+
+    def _update(self) -> None:
+        """A step of the optimisers."""
+        run, clip = self.run, self.config.optimizer.gradient_clip
+        norm = self.accelerator.clip_grad_norm_(run.network.parameters(), clip)
+        rate = self.config.learning_rate(run.step)
+        for optimizer in run.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+        run.sums["gradient_norm"] = run.sums.get("gradient_norm", 0.0) + float(norm)
+        run.step += 1
+        run.update_average()
+
+    def _agree(self, stop: bool) -> bool:
+        """Whether any process wants to stop: they have to do it together."""
+        wishes = torch.tensor([float(stop)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(wishes, reduction="sum") > 0)
+
+    def _report(self, ends: bool) -> None:
+        """Whatever is due after a step; the state last, so that a resumed run repeats what may be missing."""
+        run, report = self.run, self.config.report
+        if not self.is_main:
+            if run.step % report.log == 0:
+                run.sums.clear()
+            return
+        if run.step % report.log == 0:
+            means = {name: total / report.log for name, total in run.sums.items()}
+            times = {"minutes": run.minutes, "learning_rate": self.config.learning_rate(run.step - 1)}
+            self.logs["losses"].write(run.step, means | times)
+            run.sums.clear()
+        if run.step % report.validation == 0 or ends:
+            self._validate()
+        if run.step % report.sheet == 0 or ends:
+            assert self.held_out is not None
+            path = run.folder / "sheets" / f"{run.step:07d}.png"
+            write_sheet(run.pipeline(), self.held_out[:_SHEET_SCENES], path)
+        if run.step % report.checkpoint == 0 or ends:
+            run.export("last")
+            run.save()
+
+    def _validate(self) -> None:
+        run = self.run
+        assert self.held_out is not None
+        metrics = [(n, validate(run.pipeline(), self.held_out, n)) for n in self.config.report.inference_steps]
+        value = badness(metrics[0][1])
+        self.logs["validation"].write(run.step, {"minutes": run.minutes, "badness": value, **columns(metrics)})
+        if value < run.best:
+            run.best = value
+            run.export("best")
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Within, Ctrl-C and SIGTERM fill the list instead of raising; the second one raises."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,93 @@
+"""Where training starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL
+from training_runs import tiny
+
+from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.model.codec import PixelUnshuffleCodec
+from diffusion_perception_ros.model.random import random_transformer
+from diffusion_perception_ros.model.transformer import DiTMoETransformer
+from diffusion_perception_ros.training.initialize import make_codec, make_transformer, upcycle
+
+DENSE = {**SMALL, "num_experts": 0, "sample_size": 8, "patch_labels": None, "in_channels": 4}
+
+
+def dense() -> DiTMoETransformer:
+    return random_transformer(**DENSE, num_labels=1001)
+
+
+def generalist(**changes: object) -> DiTMoETransformer:
+    return random_transformer(1, **{**SMALL, "sample_size": 8, **changes})
+
+
+def test_blocks_start_as_the_identity_and_the_transformer_as_zero() -> None:
+    transformer = make_transformer(tiny(), make_codec(tiny()))
+    tokens, condition = torch.randn(2, 16, 32), torch.randn(2, 32)
+    for block in transformer.blocks:
+        torch.testing.assert_close(block(tokens, condition), tokens)
+    assert transformer.final_layer(tokens, condition).abs().max() == 0
+    assert transformer.training
+    assert all(parameter.requires_grad for parameter in transformer.parameters())
+
+
+def test_the_seed_decides_the_weights() -> None:
+    a, b, c = (make_transformer(tiny(seed=s), make_codec(tiny())).x_embedder.weight for s in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("label", [1000, 1001, 1002, 1003])
+def test_upcycled_generalist_is_the_dense_network(label: int) -> None:
+    """With all experts chosen, and the same latent in all three slots, it says what the dense one said."""
+    source = dense()
+    target = generalist(num_experts_per_tok=SMALL["num_experts"])
+    upcycle(source.state_dict(), target)
+    group = (label - 1000) * 250
+    table = source.y_embedder.embedding_table.weight
+    table[7] = table[group : group + 250].mean(dim=0)
+    latent, timestep = torch.randn(2, 4, 8, 8), torch.tensor([300])
+    want = source(latent, timestep, torch.tensor([7, 7])).sample
+    got = target(latent.repeat(1, 3, 1, 1) / 0.99, timestep, torch.tensor([label, label])).sample
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_upcycling_keeps_old_labels_and_the_null_label_last() -> None:
+    source, target = dense(), generalist()
+    upcycle(source.state_dict(), target)
+    old, new = (t.y_embedder.embedding_table.weight for t in (source, target))
+    assert torch.equal(new[:1000], old[:1000])
+    assert torch.equal(new[1004], old[1000])
+    torch.testing.assert_close(new[1001], old[250:500].mean(dim=0))
+
+
+def test_upcycling_what_does_not_fit() -> None:
+    deeper = generalist(num_layers=3)
+    with pytest.raises(InputError, match=r"the dense weights lack 'blocks\.2"):
+        upcycle(dense().state_dict(), deeper)
+    wider = generalist(mlp_size=128)
+    with pytest.raises(InputError, match="which does not fit"):
+        upcycle(dense().state_dict(), wider)
+
+
+def test_a_run_can_start_from_a_dense_checkpoint(tmp_path: Path) -> None:
+    sizes = {**SMALL, "num_experts": 0, "num_labels": 1001, "in_channels": 48, "out_channels": 96, "patch_labels": None}
+    source = random_transformer(
+        sample_size=8, num_attention_heads=2, **{k: v for k, v in sizes.items() if "heads" not in k}
+    )
+    source.save_pretrained(tmp_path / "transformer")
+    PixelUnshuffleCodec(4).save(tmp_path / "vae")
+    config = tiny()
+    config = replace(config, model=replace(config.model, upcycle=tmp_path, stem_channels=0))
+    codec = make_codec(config)
+    transformer = make_transformer(config, codec)
+    assert transformer.config.out_channels == 96
+    for expert in transformer.state_dict()["blocks.1.mlp.fc1.weight"]:
+        assert torch.equal(expert, source.state_dict()["blocks.1.mlp.fc1.weight"])
