@@ -250,7 +250,7 @@ def folder(tmp_path: Path, frames: Frames) -> Path:
         ("a.png --tasks flow", "needs two frames"),
         ("a.png --tasks ,", "--tasks is empty"),
         ("a.png --tasks smell", "'smell' is unknown"),
-        ("a.png --ensemble 0", "ensemble_size must be at least 1"),
+        ("a.png --ensemble 0", "--ensemble must be at least 1"),
         ("a.png --checkpoint gone", "gone: "),
         ("a.png --out text.txt", "text.txt is a file"),
         ("a.png --out text.txt/x", "text.txt/x cannot be written"),
