@@ -18,12 +18,13 @@ from diffusion_perception_ros import cli
 from diffusion_perception_ros.cli.dataset_options import DATASETS
 from diffusion_perception_ros.evaluation import baselines
 from diffusion_perception_ros.evaluation.datasets import FlyingChairs, Pix2Gestalt, Scenes
-from diffusion_perception_ros.evaluation.evaluate import Evaluation, Sampling, evaluate, predict_with
+from diffusion_perception_ros.evaluation.evaluate import Evaluation, evaluate, predict_with
 from diffusion_perception_ros.evaluation.metrics import affine_invariant_depth_metrics
 from diffusion_perception_ros.evaluation.report import Report
 from diffusion_perception_ros.evaluation.samples import DepthTruth, FlowTruth, InstanceTruth, Sample
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import AmodalInstance, PerceptionOutput
+from diffusion_perception_ros.sampling.settings import SamplingSettings
 
 TASKS = ("depth", "flow", "amodal")
 
@@ -169,7 +170,9 @@ def test_flicker_stands_beside_that_of_the_truth() -> None:
 
 
 def test_a_pipeline_is_asked_as_sampling_says(pipe: PerceptionPipeline) -> None:
-    sampling = Sampling(num_inference_steps=2, sampler="ddim_trailing", ensemble_size=3, flip_members=True, seed=5)
+    sampling = SamplingSettings(
+        num_inference_steps=2, sampler="ddim_trailing", ensemble_size=3, flip_members=True, seed=5
+    )
     got = predict_with(pipe, sampling)(sample(0), TASKS)
     want = pipe(
         sample(0).image,

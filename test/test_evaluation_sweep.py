@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from diffusion_perception_ros import cli
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.evaluation.datasets import Scenes
-from diffusion_perception_ros.evaluation.evaluate import Evaluation, Sampling
+from diffusion_perception_ros.evaluation.evaluate import Evaluation
 from diffusion_perception_ros.evaluation.plot import draw_sweep
 from diffusion_perception_ros.evaluation.sweep import (
     SCHEDULES,
@@ -28,6 +28,7 @@ from diffusion_perception_ros.evaluation.sweep import (
 )
 from diffusion_perception_ros.evaluation.sweep_files import sweep_table
 from diffusion_perception_ros.pipeline import PerceptionPipeline
+from diffusion_perception_ros.sampling.settings import SamplingSettings
 
 
 def measurement(milliseconds: float, abs_rel: float, spread: float = 0.0, steps: int = 1) -> Measurement:
@@ -90,13 +91,15 @@ def test_measuring(pipe: PerceptionPipeline) -> None:
     samples = list(Scenes(2, height=32, width=32))
     done: list[None] = []
     setting = Setting("ddim_trailing", "linear", 2, 3)
-    got = measure(pipe, setting, Sampling(seed=3), samples, with_baselines=True, progress=lambda: done.append(None))
+    got = measure(
+        pipe, setting, SamplingSettings(seed=3), samples, with_baselines=True, progress=lambda: done.append(None)
+    )
     assert got.setting == setting
     assert got.milliseconds > 0
     assert len(done) == len(got.evaluation.each["depth"]) == 2
-    again = measure(pipe, setting, Sampling(seed=3), samples, with_baselines=False, progress=lambda: None)
+    again = measure(pipe, setting, SamplingSettings(seed=3), samples, with_baselines=False, progress=lambda: None)
     assert again.evaluation.method == got.evaluation.method
-    other = measure(pipe, Setting("ddim_trailing", "linear", 1, 1), Sampling(), samples, False, lambda: None)
+    other = measure(pipe, Setting("ddim_trailing", "linear", 1, 1), SamplingSettings(), samples, False, lambda: None)
     assert other.evaluation.method != got.evaluation.method
 
 

@@ -7,11 +7,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from diffusion_perception_ros.cli.dataset_options import add_dataset_options, not_negative, open_dataset
-from diffusion_perception_ros.cli.options import add_pipeline_options
+from diffusion_perception_ros.cli.options import add_pipeline_options, sampling_arguments
 
 if TYPE_CHECKING:
-    from diffusion_perception_ros.evaluation.evaluate import Sampling
     from diffusion_perception_ros.pipeline import PerceptionPipeline
+    from diffusion_perception_ros.sampling.settings import SamplingSettings
 
 _EPILOG = """\
 examples:
@@ -52,11 +52,12 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and report."""
     from tqdm import tqdm
 
-    from diffusion_perception_ros.evaluation.evaluate import Sampling, evaluate, predict_with
+    from diffusion_perception_ros.evaluation.evaluate import evaluate, predict_with
     from diffusion_perception_ros.evaluation.report import PROTOCOL, Report
+    from diffusion_perception_ros.sampling.settings import SamplingSettings
 
     dataset, pipe = open_dataset(args, _SCENES, args.sequences)
-    sampling = Sampling(args.steps, args.sampler, args.ensemble, args.flip_members, args.resize, args.noise_seed)
+    sampling = SamplingSettings(**sampling_arguments(args, seed=args.noise_seed))
     quiet = True if args.json else None
     evaluation = evaluate(
         predict_with(pipe, sampling),
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(pipe: PerceptionPipeline, sampling: Sampling) -> dict[str, Any]:
+def _settings(pipe: PerceptionPipeline, sampling: SamplingSettings) -> dict[str, Any]:
     from diffusion_perception_ros.request import default_steps
 
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffusion_perception_ros.errors import InputError
 
@@ -68,6 +68,18 @@ def add_pipeline_options(parser: argparse.ArgumentParser, seed_option: str = "--
         metavar="N",
         help="of the noise, the same for every frame (default: %(default)s)",
     )
+
+
+def sampling_arguments(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """What ``add_pipeline_options`` brought in, under the names of ``SamplingSettings``."""
+    return {
+        "num_inference_steps": args.steps,
+        "sampler": args.sampler,
+        "ensemble_size": args.ensemble,
+        "flip_members": args.flip_members,
+        "resize": args.resize,
+        "seed": seed,
+    }
 
 
 def task_names(text: str) -> tuple[str, ...]:

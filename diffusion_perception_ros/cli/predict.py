@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from diffusion_perception_ros.cli.options import add_pipeline_options, load_pipeline, task_names
+from diffusion_perception_ros.cli.jobs import run_job
+from diffusion_perception_ros.cli.options import add_pipeline_options, load_pipeline, sampling_arguments, task_names
 
 _EPILOG = """\
 examples:
@@ -69,33 +69,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Predict and report."""
-    from tqdm import tqdm
-
     from diffusion_perception_ros.media import PredictJob, PredictSettings
 
     settings = PredictSettings(
         next_image=args.next,
         masks=args.masks,
         tasks=args.tasks,
-        num_inference_steps=args.steps,
-        sampler=args.sampler,
-        ensemble_size=args.ensemble,
-        flip_members=args.flip_members,
-        resize=args.resize,
-        seed=args.seed,
+        **sampling_arguments(args, args.seed),
         overwrite=args.overwrite,
     )
     job = PredictJob(args.inputs, args.out, settings)
     pipe = load_pipeline(args.checkpoint, args.device, args.dtype)
-    with tqdm(unit="frame", dynamic_ncols=True, disable=True if args.json else None) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        summary = job.run(pipe, progress)
-    if args.json:
-        print(summary.to_json())
-    else:
-        print(summary.to_text(), file=sys.stderr)
-    return summary.exit_status
+    return run_job(job, pipe, args.json)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffusion_perception_ros.cli.options import add_pipeline_options, load_pipeline, task_names
+from diffusion_perception_ros.cli.jobs import run_job
+from diffusion_perception_ros.cli.options import add_pipeline_options, load_pipeline, sampling_arguments, task_names
 
 if TYPE_CHECKING:
     from diffusion_perception_ros.replay import ReplaySettings
@@ -89,25 +89,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Replay the bag and report."""
-    from tqdm import tqdm
-
     from diffusion_perception_ros.replay import Replay
 
     with Replay(args.input, args.output, _settings(args)) as job:
         pipe = load_pipeline(args.checkpoint, args.device, args.dtype)
-        quiet = True if args.json else None
-        with tqdm(total=job.frames_expected, unit="frame", dynamic_ncols=True, disable=quiet) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            summary = job.run(pipe, progress)
-    if args.json:
-        print(summary.to_json())
-    else:
-        print(summary.to_text(), file=sys.stderr)
-    return summary.exit_status
+        return run_job(job, pipe, args.json, job.frames_expected)
 
 
 def _path(text: str) -> Path:
@@ -125,12 +111,7 @@ def _settings(args: argparse.Namespace) -> ReplaySettings:
         visible_masks_topic=args.visible_masks_topic,
         pair_topic=args.pair_topic,
         tasks=args.tasks,
-        num_inference_steps=args.steps,
-        sampler=args.sampler,
-        ensemble_size=args.ensemble,
-        flip_members=args.flip_members,
-        resize=args.resize,
-        seed=args.seed,
+        **sampling_arguments(args, args.seed),
         storage=args.storage,
         namespace=args.namespace,
         max_frame_gap=args.max_frame_gap,

@@ -72,10 +72,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure, write and say what was found."""
     from tqdm import tqdm
 
-    from diffusion_perception_ros.evaluation.evaluate import Sampling
     from diffusion_perception_ros.evaluation.plot import check_plotting, draw_sweep
     from diffusion_perception_ros.evaluation.sweep import Measurement, conclusion, measure, plan
     from diffusion_perception_ros.evaluation.sweep_files import SweepCsv, sweep_table
+    from diffusion_perception_ros.sampling.settings import SamplingSettings
 
     check_plotting()
     _make_folder(args.out, args.overwrite)
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     settings, skipped = plan(pipe, args.samplers, args.schedules, args.steps, args.ensembles, args.flip_members)
     _print_skipped(skipped)
     own_schedule = pipe.scheduler_config["beta_schedule"]
-    sampling = Sampling(flip_members=args.flip_members, resize=args.resize, seed=args.noise_seed)
+    sampling = SamplingSettings(flip_members=args.flip_members, resize=args.resize, seed=args.noise_seed)
     samples = list(tqdm(dataset, desc="reading", unit="sample", dynamic_ncols=True, disable=None, leave=False))
     measurements: list[Measurement] = []
     with (

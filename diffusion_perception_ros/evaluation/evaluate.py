@@ -22,6 +22,7 @@ from diffusion_perception_ros.evaluation.metrics import (
 from diffusion_perception_ros.evaluation.samples import DepthTruth, FlowTruth, InstanceTruth, Sample
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import PerceptionOutput
+from diffusion_perception_ros.sampling.settings import SamplingSettings
 
 Metrics = dict[str, float]
 Predict = Callable[[Sample, Sequence[str]], PerceptionOutput]
@@ -43,28 +44,7 @@ class Evaluation:
     each: Mapping[str, Sequence[Metrics]]
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How a pipeline is called; None is the checkpoint's own choice.
-
-    Attributes:
-        num_inference_steps: Steps.
-        sampler: Its name.
-        ensemble_size: Members.
-        flip_members: Every second member sees its pictures mirrored.
-        resize: How images are fitted to the network's square.
-        seed: Of the noise, the same for every sample.
-    """
-
-    num_inference_steps: int | None = None
-    sampler: str | None = None
-    ensemble_size: int = 1
-    flip_members: bool = False
-    resize: str = "squash"
-    seed: int = 0
-
-
-def predict_with(pipe: PerceptionPipeline, sampling: Sampling) -> Predict:
+def predict_with(pipe: PerceptionPipeline, sampling: SamplingSettings) -> Predict:
     """The answers of a pipeline."""
 
     def predict(sample: Sample, tasks: Sequence[str]) -> PerceptionOutput:
@@ -73,12 +53,7 @@ def predict_with(pipe: PerceptionPipeline, sampling: Sampling) -> Predict:
             sample.next_image if "flow" in tasks else None,
             sample.labels if "amodal" in tasks else None,
             tasks=tasks,
-            num_inference_steps=sampling.num_inference_steps,
-            sampler=sampling.sampler,
-            ensemble_size=sampling.ensemble_size,
-            flip_members=sampling.flip_members,
-            resize=sampling.resize,
-            seed=sampling.seed,
+            **sampling.arguments,
         )
 
     return predict

@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 
 from diffusion_perception_ros.errors import InputError
-from diffusion_perception_ros.evaluation.evaluate import Evaluation, Metrics, Sampling, evaluate, predict_with
+from diffusion_perception_ros.evaluation.evaluate import Evaluation, Metrics, evaluate, predict_with
 from diffusion_perception_ros.evaluation.samples import Sample
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.sampling.samplers import check_sampling, find_sampler
+from diffusion_perception_ros.sampling.settings import SamplingSettings
 
 SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 _WARM_UP_CALLS = 2
@@ -135,7 +136,7 @@ def with_schedule(pipe: PerceptionPipeline, schedule: str) -> PerceptionPipeline
 def measure(
     pipe: PerceptionPipeline,
     setting: Setting,
-    sampling: Sampling,
+    sampling: SamplingSettings,
     samples: Sequence[Sample],
     with_baselines: bool,
     progress: Callable[[], object],

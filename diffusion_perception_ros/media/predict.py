@@ -75,6 +75,7 @@ class PredictJob:
             tally.omitted["masks_without_frame"] = self._labels.count - self._labels.used
         return PredictSummary(
             output=self._output,
+            tasks=tasks,
             frames_total=tally.received,
             frames_processed=self._processed,
             pairs=self._pairs,
@@ -95,18 +96,12 @@ class PredictJob:
         chosen = tuple(task for task in tasks if possible.get(task, True))
         output = PerceptionOutput()
         if chosen:
-            settings = self._settings
             output = pipe(
                 frame.image,
                 frame.next_image if "flow" in chosen else None,
                 labels if objects else None,
                 tasks=chosen,
-                num_inference_steps=settings.num_inference_steps,
-                sampler=settings.sampler,
-                ensemble_size=settings.ensemble_size,
-                flip_members=settings.flip_members,
-                resize=settings.resize,
-                seed=settings.seed,
+                **self._settings.arguments,
             )
         if labels is not None and not objects:
             output = replace(output, amodal=[])  # the label image says that there are no objects

@@ -6,22 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.sampling.settings import SamplingSettings
 
 
 @dataclass(frozen=True)
-class PredictSettings:
+class PredictSettings(SamplingSettings):
     """The options of a prediction on pictures and videos.
 
     Attributes:
         next_image: The frame after the only picture among the inputs.
         masks: Visible masks: a label image for the only picture, or a folder of them.
         tasks: None for depth, flow where there is a next frame, and amodal where there are masks.
-        num_inference_steps: None for the checkpoint's own.
-        sampler: None for the checkpoint's own.
-        ensemble_size: Ensemble members per prediction.
-        flip_members: Every second ensemble member sees the mirrored image.
-        resize: How pictures are fitted to the network's square: ``squash`` or ``letterbox``.
-        seed: The seed of every frame, so that noise does not flicker.
         overwrite: Replace results that are there already.
 
     Raises:
@@ -31,12 +26,6 @@ class PredictSettings:
     next_image: Path | None = None
     masks: Path | None = None
     tasks: tuple[str, ...] | None = None
-    num_inference_steps: int | None = None
-    sampler: str | None = None
-    ensemble_size: int = 1
-    flip_members: bool = False
-    resize: str = "squash"
-    seed: int = 0
     overwrite: bool = False
 
     def __post_init__(self) -> None:

@@ -151,12 +151,7 @@ class Engine:
             second.image if second else None,
             visible_masks=labels,
             tasks=tasks,
-            num_inference_steps=self._settings.num_inference_steps,
-            sampler=self._settings.sampler,
-            ensemble_size=self._settings.ensemble_size,
-            flip_members=self._settings.flip_members,
-            resize=self._settings.resize,
-            seed=self._settings.seed,
+            **self._settings.arguments,
         )
 
     def _second(self, frame: Frame, following: Frame | None) -> Frame | None:

@@ -13,8 +13,9 @@ from diffusion_perception_ros.replay.reader import BagReader
 from diffusion_perception_ros.replay.settings import ReplaySettings
 from diffusion_perception_ros.replay.summary import ReplaySummary
 from diffusion_perception_ros.replay.topics import choose_topics
-from diffusion_perception_ros.replay.wording import counted, counts_by_reason
+from diffusion_perception_ros.replay.wording import counted
 from diffusion_perception_ros.replay.writer import BagWriter, check_output
+from diffusion_perception_ros.summary import counts_by_reason
 
 if TYPE_CHECKING:
     from diffusion_perception_ros.pipeline import PerceptionPipeline

@@ -7,13 +7,14 @@ import re
 from dataclasses import dataclass
 
 from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.sampling.settings import SamplingSettings
 
 STORAGES = ("mcap", "sqlite3")
 _NAMESPACE = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)*")
 
 
 @dataclass(frozen=True)
-class ReplaySettings:
+class ReplaySettings(SamplingSettings):
     """The options of a replay.
 
     Attributes:
@@ -22,12 +23,6 @@ class ReplaySettings:
         visible_masks_topic: Label images of visible masks, with the stamps of their frames.
         pair_topic: Where the second frames of pairs come from; None to pair consecutive frames of ``image_topic``.
         tasks: None for depth and flow, and amodal where ``visible_masks_topic`` is given.
-        num_inference_steps: None for the checkpoint's own.
-        sampler: None for the checkpoint's own.
-        ensemble_size: Ensemble members per prediction.
-        flip_members: Every second ensemble member sees the mirrored image.
-        resize: How frames are fitted to the network's square: ``squash`` or ``letterbox``.
-        seed: The seed of every frame, so that noise does not flicker.
         storage: ``mcap`` or ``sqlite3``.
         namespace: Put in front of the output topics.
         max_frame_gap: Frames further apart than this many seconds make no pair.
@@ -45,12 +40,6 @@ class ReplaySettings:
     visible_masks_topic: str | None = None
     pair_topic: str | None = None
     tasks: tuple[str, ...] | None = None
-    num_inference_steps: int | None = None
-    sampler: str | None = None
-    ensemble_size: int = 1
-    flip_members: bool = False
-    resize: str = "squash"
-    seed: int = 0
     storage: str = "mcap"
     namespace: str = "/perception"
     max_frame_gap: float | None = None
