@@ -226,3 +226,17 @@ def test_a_reader_that_went_away_is_no_traceback() -> None:
 
 def test_task_names() -> None:
     assert options.task_names("depth, flow,") == ("depth", "flow")
+
+
+def test_an_empty_output_is_not_the_current_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["predict", "picture.png", "--out", ""])
+    assert caught.value.code == 2
+    assert "it is empty" in capsys.readouterr().err
+
+
+def test_a_training_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    config = Path(__file__).resolve().parent.parent / "config" / "training" / "tiny.yaml"
+    assert cli.main(["train", str(config), "--out", str(tmp_path / "file" / "run")]) == 2
+    assert "cannot be made: Not a directory; choose another." in capsys.readouterr().err

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ruamel.yaml import YAML
 from training_runs import CONFIGS, tiny
 
 from diffusion_perception_ros.errors import InputError
@@ -97,3 +98,37 @@ def test_sizes_that_do_not_fit() -> None:
     config = tiny(resolution=36)
     with pytest.raises(InputError, match="resolution 36 is no multiple of 4"):
         make_transformer(config, make_codec(config))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        (("optimizer", "learning_rate"), -1.0, "learning_rate is -1.0; give a number above 0"),
+        (("optimizer", "ema"), 1.0, "ema and betas must be at least 0 and below 1"),
+        (("model", "num_attention_heads"), 5, "num_attention_heads is 5, which does not divide"),
+        (("model", "num_experts_per_tok"), 9, "num_experts_per_tok is 9; use 1 to 4"),
+        (("report", "inference_steps"), [], r"inference_steps is \[\]; list numbers from 1 to 1000"),
+        (("report", "inference_steps"), [0], r"inference_steps is \[0\]; list numbers from 1 to 1000"),
+        (("tasks", "depth", "labels"), [1001], "two tasks have one label"),
+    ],
+)
+def test_impossible_values_are_refused_before_anything_is_rendered(
+    tmp_path: Path, place: tuple[str, ...], value: object, sentence: str
+) -> None:
+    settings = YAML(typ="safe", pure=True).load((CONFIGS / "tiny.yaml").read_text())
+    inner = settings
+    for name in place[:-1]:
+        inner = inner.setdefault(name, {})
+    inner[place[-1]] = value
+    with (tmp_path / "edited.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(settings, file)
+    with pytest.raises(InputError, match=sentence):
+        load_config(tmp_path / "edited.yaml")
+
+
+def test_files_that_are_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nope\.yaml cannot be read: No such file or directory\.$"):
+        load_config(tmp_path / "nope.yaml")
+    (tmp_path / "picture.yaml").write_bytes(b"\x89PNG")
+    with pytest.raises(InputError, match="is no text file"):
+        load_config(tmp_path / "picture.yaml")

@@ -17,7 +17,13 @@ PROGRAM = "diffusion-perception"
 # Each names a module here with `add_parser` and `run`. These modules import torch and the like only inside `run`.
 COMMANDS = ("predict", "replay", "convert", "demo", "scene", "evaluate", "sweep", "train")
 # The pipeline's names of what some commands have options for.
-_OPTIONS = {"num_inference_steps": "steps", "ensemble_size": "ensemble", "flip_members": "flip_members"}
+_OPTIONS = {
+    "num_inference_steps": "steps",
+    "ensemble_size": "ensemble",
+    "flip_members": "flip_members",
+    "num_attention_heads": "num_attention_heads",
+    "num_experts_per_tok": "num_experts_per_tok",
+}
 
 _EPILOG = f"""\
 examples:

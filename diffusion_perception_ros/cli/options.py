@@ -82,6 +82,13 @@ def sampling_arguments(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     }
 
 
+def path(text: str) -> Path:
+    """A path that is not empty, which pathlib takes for the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return Path(text)
+
+
 def task_names(text: str) -> tuple[str, ...]:
     """A comma-separated list of tasks."""
     return tuple(name.strip() for name in text.split(",") if name.strip())

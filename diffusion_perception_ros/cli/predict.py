@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from diffusion_perception_ros.cli.jobs import run_job
-from diffusion_perception_ros.cli.options import add_pipeline_options, load_pipeline, sampling_arguments, task_names
+from diffusion_perception_ros.cli.options import (
+    add_pipeline_options,
+    load_pipeline,
+    path,
+    sampling_arguments,
+    task_names,
+)
 
 _EPILOG = """\
 examples:
@@ -40,14 +45,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "inputs",
         metavar="INPUT",
         nargs="+",
-        type=Path,
+        type=path,
         help="a picture, a folder of consecutive pictures (in natural order), or a video",
     )
     source = parser.add_argument_group("input")
-    source.add_argument("--next", type=Path, metavar="IMAGE", help="the frame after a single picture, for flow")
+    source.add_argument("--next", type=path, metavar="IMAGE", help="the frame after a single picture, for flow")
     source.add_argument(
         "--masks",
-        type=Path,
+        type=path,
         metavar="PATH",
         help="visible masks as label images (grey PNG, 8 or 16 bit, 0 background, k object k): one for a single "
         "picture, or a folder with one per frame, named like the pictures, for videos 000000.png, 000001.png, ...",
@@ -61,7 +66,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_pipeline_options(parser)
     result = parser.add_argument_group("output")
-    result.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the results")
+    result.add_argument("--out", type=path, required=True, metavar="DIR", help="the folder for the results")
     result.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     result.add_argument("--json", action="store_true", help="print the summary as one JSON object, and nothing else")
     parser.set_defaults(run=run)

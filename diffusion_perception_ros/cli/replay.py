@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffusion_perception_ros.cli.jobs import run_job
-from diffusion_perception_ros.cli.options import add_pipeline_options, load_pipeline, sampling_arguments, task_names
+from diffusion_perception_ros.cli.options import (
+    add_pipeline_options,
+    load_pipeline,
+    path,
+    sampling_arguments,
+    task_names,
+)
 
 if TYPE_CHECKING:
     from diffusion_perception_ros.replay import ReplaySettings
@@ -40,10 +45,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "input", metavar="INPUT", type=_path, help="a rosbag2 folder, or a .mcap or .db3 file; may be cut off"
+        "input", metavar="INPUT", type=path, help="a rosbag2 folder, or a .mcap or .db3 file; may be cut off"
     )
     parser.add_argument(
-        "output", metavar="OUTPUT", type=_path, help="the folder of the new bag; it appears when it is complete"
+        "output", metavar="OUTPUT", type=path, help="the folder of the new bag; it appears when it is complete"
     )
     source = parser.add_argument_group("input")
     source.add_argument("--image-topic", metavar="TOPIC", help="the camera (default: the only one in the bag)")
@@ -94,12 +99,6 @@ def run(args: argparse.Namespace) -> int:
     with Replay(args.input, args.output, _settings(args)) as job:
         pipe = load_pipeline(args.checkpoint, args.device, args.dtype)
         return run_job(job, pipe, args.json, job.frames_expected)
-
-
-def _path(text: str) -> Path:
-    if not text:  # which pathlib takes for the current folder
-        raise argparse.ArgumentTypeError("it is empty")
-    return Path(text)
 
 
 def _settings(args: argparse.Namespace) -> ReplaySettings:

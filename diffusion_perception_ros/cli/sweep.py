@@ -117,7 +117,8 @@ def _make_folder(out: Path, overwrite: bool) -> None:
 
 def _print_skipped(skipped: Mapping[str, Sequence[str]]) -> None:
     for reason, settings in skipped.items():
-        print(f"skipped {len(settings)}: {reason}", file=sys.stderr)
+        # Without the advice behind the semicolon, which is for one call.
+        print(f"skipped {len(settings)}: {reason.partition(';')[0]}", file=sys.stderr)
 
 
 def _title(pipe: PerceptionPipeline, dataset: Dataset) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,7 @@ class PairCache:
         self.workers = workers
         self._processes: list[BaseProcess] = []
         self._maps: dict[int, NDArray[Any]] = {}
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._check()
 
     def path(self, shard: int) -> Path:
@@ -138,7 +140,8 @@ class PairCache:
                 name=" ".join(map(str, share)),
                 daemon=True,
             )
-            process.start()
+            with _interrupts_ignored():
+                process.start()
             self._processes.append(process)
 
     def forget(self, shard: int) -> None:
@@ -168,6 +171,18 @@ class PairCache:
             )
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder if need be.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be made: {error.strerror}; choose another.") from None
+
+
 def write_shard(path: Path, seeds: Sequence[int], resolution: int, wanted: Callable[[], bool] = lambda: True) -> None:
     """Render the pairs of some seeds into a file, which appears when it is complete.
 
@@ -191,9 +206,21 @@ def write_shard(path: Path, seeds: Sequence[int], resolution: int, wanted: Calla
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ctrl-C goes to all processes of a terminal; those that are started meanwhile leave it to their parent."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may change that; children inherit it
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _render_shards(jobs: Sequence[tuple[Path, Sequence[int]]], resolution: int) -> None:
     """Runs in a process of its own."""
-    # Ctrl-C goes to all processes of a terminal; only the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()

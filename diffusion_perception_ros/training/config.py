@@ -183,6 +183,11 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.name not in ("adamw", "muon"):
             raise InputError(f"optimizer {self.name!r} is unknown; use adamw or muon.")
+        for name in ("learning_rate", "final_ratio", "gradient_clip"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise InputError(f"{name} is {getattr(self, name)}; give a number above 0.")
+        if not 0 <= self.ema < 1 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError("ema and betas must be at least 0 and below 1.")
 
 
 @dataclass(frozen=True)
@@ -261,6 +266,23 @@ class TrainingConfig:
             raise InputError("every task needs a share above 0, and there must be a task.")
         for name, task in self.tasks.items():
             check_encoding(name, task.encoding())
+        labels = [label for task in self.tasks.values() for label in task.labels]
+        if len(set(labels)) < len(labels):
+            raise InputError("two tasks have one label, so nothing tells them apart; give each its own.")
+        model = self.model
+        if model.num_attention_heads < 1 or model.hidden_size % model.num_attention_heads:
+            raise InputError(
+                f"model.num_attention_heads is {model.num_attention_heads}, which does not divide "
+                f"model.hidden_size, {model.hidden_size}."
+            )
+        if model.num_experts and not 1 <= model.num_experts_per_tok <= model.num_experts:
+            raise InputError(
+                f"model.num_experts_per_tok is {model.num_experts_per_tok}; use 1 to {model.num_experts}, "
+                "which is model.num_experts."
+            )
+        steps = self.report.inference_steps
+        if not steps or not all(1 <= count <= 1000 for count in steps):
+            raise InputError(f"report.inference_steps is {list(steps)}; list numbers from 1 to 1000.")
         self.questions()
 
     def questions(self) -> dict[str, int]:
@@ -301,8 +323,10 @@ def load_config(path: Path) -> TrainingConfig:
     """
     try:
         values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}).") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no text file; name a YAML file.") from None
     except YAMLError as error:
         raise InputError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}).") from None
     return build(TrainingConfig, values, str(path))

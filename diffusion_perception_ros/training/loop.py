@@ -19,7 +19,7 @@ from tqdm import tqdm
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.training.balance import LoadBalance
 from diffusion_perception_ros.training.batches import Batches, Questions
-from diffusion_perception_ros.training.cache import VALIDATION_SEED, PairCache, render_records
+from diffusion_perception_ros.training.cache import VALIDATION_SEED, PairCache, make_folder, render_records
 from diffusion_perception_ros.training.config import TrainingConfig
 from diffusion_perception_ros.training.log import Log
 from diffusion_perception_ros.training.noise import NoiseSchedule
@@ -64,7 +64,7 @@ def train(config: TrainingConfig, folder: Path, *, resume: bool = False) -> Outc
     if (folder / STATE_FILE).is_file() and not resume:
         raise InputError(f"{folder} holds a run already; go on with --resume, or choose another folder.")
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.precision)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     run = Run(config, accelerator, folder)
     if resume:
         run.resume()

@@ -61,6 +61,8 @@ class Bag(Dataset):
         self._sequences = sequences
         with BagReader(path) as bag:
             self._topics = choose_topics(bag, topics)
+            if not {"depth", "flow", "amodal"} & self._topics.truths.keys():
+                raise InputError(f"{path} has no ground truth: neither depth nor flow nor amodal masks.")
             flow = self._topics.truths.get("flow")
             self._flow_type = bag.topics[flow].type if flow is not None else None
             frames = [header_stamp(raw) for raw in bag.messages([self._topics.image])]
