@@ -113,7 +113,9 @@ def _draw(bag: Path, pipe: PerceptionPipeline, summary: ReplaySummary, recorded:
             frames.setdefault(header_stamp(raw) or 0, {})[raw.topic] = np.ascontiguousarray(picture)
     rows = [
         Row(
-            f"frame at {stamp / NANOSECONDS:.1f} s",
+            f"{(stamp - min(frames)) / NANOSECONDS:.0f} s after the first frame"
+            if stamp > min(frames)
+            else "first frame",
             [pictures.get(topic, missing) for topic, missing in _COLUMNS.items()],
         )
         for stamp, pictures in sorted(frames.items())
