@@ -310,11 +310,11 @@ class PerceptionPipeline:
         labels = to_device([query.label for query in queries])
         initial = self._initial_latents(queries, request, image_latents)
 
+        scheduler = request.sampler.scheduler(self.scheduler_config)
         decoded: list[Tensor] = []
         batches = (x.split(self.max_batch_size) for x in (image_latents, prompt_latents, initial, labels))
         for image, prompt, latents, class_labels in zip(*batches, strict=True):
-            scheduler = request.sampler.scheduler(self.scheduler_config)
-            scheduler.set_timesteps(request.num_inference_steps)
+            scheduler.set_timesteps(request.num_inference_steps)  # which also forgets the batch before
             prediction = denoise(
                 self.transformer,
                 scheduler,

@@ -33,11 +33,6 @@ def check_settings(pipe: PerceptionPipeline, settings: ReplaySettings) -> Reques
         next_image=frame,
         visible_masks=np.ones((1, 1), np.uint8),
         tasks=settings.chosen_tasks(tuple(pipe.metadata.tasks)),
-        num_inference_steps=settings.num_inference_steps,
-        sampler=settings.sampler,
-        ensemble_size=settings.ensemble_size,
-        flip_members=settings.flip_members,
         aligner="standardize",
-        resize=settings.resize,
-        seed=settings.seed,
+        **settings.arguments,
     )
