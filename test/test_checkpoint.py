@@ -21,10 +21,12 @@ from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model import folder as checkpoint_folder
 from diffusion_perception_ros.model.codec import AutoencoderCodec, PixelUnshuffleCodec
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
+from diffusion_perception_ros.model.random import random_transformer
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.sampling.samplers import SAMPLERS
 
 HEADS = ["--num-attention-heads", "4"]
+CONVOLUTIONS: dict[str, Any] = {"patch_size": 4, "stem_channels": 16, "stem_levels": 2, "correlation_radius": 2}
 
 
 def weights_of(pipe: PerceptionPipeline) -> dict[str, torch.Tensor]:
@@ -142,7 +144,7 @@ def test_pixels_as_latents_behind_convolutions(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     assert codec.encode(images).shape == (2, codec.latent_channels, 16, 16) == (2, 48, 16, 16)
     assert torch.equal(codec.decode(codec.encode(images)), images)
-    pipe = PerceptionPipeline.random(64, codec=codec, in_channels=144, out_channels=48, stem_channels=16)
+    pipe = PerceptionPipeline.random(64, codec=codec, in_channels=144, out_channels=48, **CONVOLUTIONS)
     frame = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
     want = pipe(frame, frame[::-1])
     pipe.save_pretrained(tmp_path)
@@ -157,6 +159,13 @@ def test_pixels_as_latents_behind_convolutions(tmp_path: Path) -> None:
     # Weights mapped from a file are aligned otherwise in memory, and rounded otherwise in vector units.
     np.testing.assert_allclose(got.depth_relative, want.depth_relative, atol=1e-5)
     np.testing.assert_allclose(got.flow, want.flow, atol=1e-3)
+
+
+def test_levels_of_convolutions_have_to_fit() -> None:
+    with pytest.raises(ValueError, match="cannot be halved 2 times"):
+        random_transformer(patch_size=2, stem_channels=16, stem_levels=3)
+    with pytest.raises(ValueError, match="need convolutions"):
+        random_transformer(correlation_radius=2)
 
 
 def edit_json(path: Path, **changes: Any) -> None:

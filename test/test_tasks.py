@@ -78,6 +78,33 @@ def test_depth_is_not_stretched_per_frame() -> None:
     assert set(np.unique(beyond)) == {0.0, 1.0}
 
 
+def log_context(**changes: Any) -> DecodeContext:
+    return context("depth", 64, 64, encoding=TargetEncoding("log", (1000,), parameters={"log_range": 2.0}), **changes)
+
+
+@pytest.mark.parametrize("aligner", ["standardize", "released"])
+def test_log_depth_is_exponential_and_at_most_one(aligner: str) -> None:
+    images = torch.full((1, 1, 1, 3, 64, 64), -0.5)
+    images[..., :32, :] = 0.5
+    depth = find_task("depth").decode(images, log_context(aligner=aligner))["depth_relative"]
+    np.testing.assert_allclose(depth[[0, -1], 0], np.exp([-1, -3]), rtol=1e-6)
+    beyond = find_task("depth").decode(images * 10, log_context())["depth_relative"]
+    np.testing.assert_allclose(beyond[[0, -1], 0], np.exp([0, -4]), rtol=1e-6)
+
+
+def test_uncertainty_of_log_depth_is_a_share_of_the_depth() -> None:
+    ramp = torch.linspace(-0.5, 0.5, 64).expand(64, 64)
+    ripple = 0.02 * (torch.arange(64) % 2 * 2 - 1)
+    members = torch.stack([ramp - ripple, ramp, ramp + ripple])[:, None, None, None].expand(-1, 1, 1, 3, -1, -1)
+    fields = find_task("depth").decode(members, log_context())
+    share = fields["depth_uncertainty"] / fields["depth_relative"]
+    np.testing.assert_allclose(share, 2.0 * 0.02, atol=0.013)
+    # The released aligner answers in [0, 1] of the frame, which are -1 and 1 of the encoding.
+    released = find_task("depth").decode(members, log_context(aligner="released"))
+    np.testing.assert_allclose(released["depth_relative"].max(), 1, rtol=1e-5)
+    np.testing.assert_allclose(released["depth_relative"].min(), np.exp(-4), rtol=1e-5)
+
+
 def test_depth_is_the_mean_of_the_channels() -> None:
     images = torch.zeros(1, 1, 1, 3, 64, 64)
     images[:, :, :, 0] = 0.9

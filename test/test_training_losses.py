@@ -12,11 +12,13 @@ from diffusers import DDIMScheduler
 from training_runs import tiny
 
 from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.evaluation.metrics import affine_invariant_depth_metrics
+from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.model.random import random_transformer
-from diffusion_perception_ros.tasks import Target, Truth
+from diffusion_perception_ros.tasks import Target, Truth, find_task
 from diffusion_perception_ros.training.balance import LoadBalance, load_balancing_loss
 from diffusion_perception_ros.training.config import DiffusionConfig
-from diffusion_perception_ros.training.losses import IMAGE_LOSSES, diffusion_loss, find_image_loss
+from diffusion_perception_ros.training.losses import ImageLoss, diffusion_loss, find_image_loss
 from diffusion_perception_ros.training.muon import Muon, orthogonalize
 from diffusion_perception_ros.training.noise import NoiseSchedule, multi_resolution_noise
 from diffusion_perception_ros.training.optimizer import make_optimizers
@@ -63,6 +65,10 @@ def truth_of(depth: torch.Tensor) -> Truth:
     return Truth(depth, torch.zeros(len(depth), 2, *depth.shape[1:]), ~nothing, nothing, nothing)
 
 
+def loss_of(kind: str) -> ImageLoss:
+    return find_image_loss(TargetEncoding(kind, (1000,), parameters={"log_range": 3.0}))
+
+
 @pytest.mark.parametrize(("kind", "labels"), [("affine", 1), ("displacement", 2), ("mask", 1)])
 def test_image_losses(kind: str, labels: int) -> None:
     """Least for the truth, larger for what is further from it, blind where the truth is unknown."""
@@ -70,13 +76,13 @@ def test_image_losses(kind: str, labels: int) -> None:
     images = torch.rand(2, labels, 1, 8, 8).mul(2).sub(1).sign().expand(-1, -1, 3, -1, -1)
     valid = torch.rand(2, 8, 8) > 0.3
     truth = truth_of(torch.rand(2, 8, 8) + 1)
-    loss = find_image_loss(kind)
+    loss = loss_of(kind)
 
     def of(prediction: torch.Tensor, known: torch.Tensor = valid) -> torch.Tensor:
         return loss(prediction, Target(images, known), truth)
 
     assert of(images).shape == (2,)
-    assert of(images).max() < 0.05
+    assert of(images).max() < 0.06
     assert (of(0.5 * images) > of(images)).all()
     assert (of(-images) > of(0.5 * images)).all()
     if kind != "mask":
@@ -95,20 +101,72 @@ def test_depth_errors_weigh_more_nearby() -> None:
     target = Target(torch.zeros(1, 1, 3, 8, 8), torch.ones(1, 8, 8, dtype=torch.bool))
     near, middle, sky = (torch.zeros(1, 1, 3, 8, 8) for _ in range(3))
     near[..., 0, :], middle[..., 4, :], sky[..., 7, :] = 1, 1, 1
-    losses = [float(IMAGE_LOSSES["affine"](x, target, truth_of(depth))) for x in (near, middle, sky)]
+    losses = [float(loss_of("affine")(x, target, truth_of(depth))) for x in (near, middle, sky)]
     assert losses[0] == pytest.approx(4 * losses[1])
     assert losses[2] == pytest.approx(losses[1] / 4)
+
+
+def log_target(depth: torch.Tensor, log_range: float = 3.0) -> Target:
+    encoding = TargetEncoding("log", (1000,), parameters={"log_range": log_range})
+    return find_task("depth").encode_target(truth_of(depth), encoding, (8, 8))
+
+
+def test_log_depth_is_about_relative_errors() -> None:
+    """A tenth too far costs the same near and far; and what a scale can mend costs nothing in the aligned part."""
+    depth = torch.tensor([1.0, 2.0, 4.0, 8.0]).repeat_interleave(16).view(1, 8, 8)
+    target, loss = log_target(depth), loss_of("log")
+    assert loss(target.images, target, truth_of(depth)).item() == pytest.approx(0, abs=1e-5)
+    tenth = torch.zeros(1, 1, 1, 8, 8)
+    tenth[..., :2, :] = np.log(1.1) / 3
+    near = loss(target.images + tenth, target, truth_of(depth)).item()
+    far = loss(target.images + tenth.flip(-2), target, truth_of(depth)).item()
+    assert 0.25 * np.log(1.1) < near < 0.25 * np.log(1.1) + 0.1
+    assert 0.25 * np.log(1.1) < far < 0.25 * np.log(1.1) + 0.1
+    scaled = loss(target.images + np.log(1.1) / 3, target, truth_of(depth)).item()
+    assert scaled == pytest.approx(np.log(1.1), abs=1e-4)
+
+
+def test_the_fit_of_log_depth_is_that_of_the_metric() -> None:
+    torch.manual_seed(1)
+    depth = torch.rand(1, 8, 8) * 20 + 1
+    depth[0, 0] = torch.tensor([torch.inf, 90.0, torch.nan, 5, 5, 5, 5, 5])
+    target, loss = log_target(depth), loss_of("log")
+    images = (target.images + 0.1 * torch.randn(1, 1, 1, 8, 8)).clamp(-1, 1).requires_grad_()
+    valid = depth[0] < 80
+    metric = affine_invariant_depth_metrics((3 * images[0, 0, 0].detach()).exp(), depth[0], valid)["abs_rel"]
+    logarithmic = 3 * (images - target.images)[0, 0, 0][target.valid[0]].abs().mean()
+    value = loss(images, target, truth_of(depth))
+    assert (value - logarithmic).item() == pytest.approx(metric, rel=1e-3)
+    value.sum().backward()
+    assert images.grad is not None
+    assert images.grad.isfinite().all()
+    nothing = torch.full((1, 8, 8), torch.nan)
+    assert loss(images, log_target(nothing), truth_of(nothing)).item() == 0
+
+
+def test_a_mask_costs_more_where_it_was_hidden() -> None:
+    mask = torch.full((1, 1, 3, 8, 8), -1.0)
+    mask[..., 2:6, 2:6] = 1
+    target = Target(mask, torch.ones(1, 8, 8, dtype=torch.bool))
+    visible = mask[:, 0, 0] > 0
+    visible[:, :, 4:] = False
+    truth = replace(truth_of(torch.ones(1, 8, 8)), visible=visible, amodal=mask[:, 0, 0] > 0)
+    lacks_hidden, lacks_visible = mask.clone(), mask.clone()
+    lacks_hidden[..., 2:6, 4:6] = -1
+    lacks_visible[..., 2:6, 2:4] = -1
+    loss = loss_of("mask")
+    assert loss(lacks_hidden, target, truth) > loss(lacks_visible, target, truth) + 0.3
 
 
 def test_a_mask_without_object_is_learned_too() -> None:
     empty = torch.full((1, 1, 3, 8, 8), -1.0)
     target = Target(empty, torch.ones(1, 8, 8, dtype=torch.bool))
-    assert IMAGE_LOSSES["mask"](-empty, target, truth_of(torch.ones(1, 8, 8))) > 3
+    assert loss_of("mask")(-empty, target, truth_of(torch.ones(1, 8, 8))) > 3
 
 
 def test_unknown_image_loss() -> None:
     with pytest.raises(InputError, match="no image-level loss for the target encoding 'rgb_on_white'"):
-        find_image_loss("rgb_on_white")
+        loss_of("rgb_on_white")
 
 
 def test_diffusion_loss_counts_valid_pixels() -> None:
@@ -206,7 +264,7 @@ def test_muon_gets_the_hidden_matrices_and_adamw_everything_else() -> None:
     others = [names[id(p)] for group in adamw.param_groups for p in group["params"]]
     assert hidden | set(others) == set(names.values())
     assert len(hidden) + len(others) == len(names)
-    assert {"blocks.0.attn.qkv.weight", "blocks.1.mlp.fc2.weight", "stem.blocks.0.conv1.weight"} <= hidden
+    assert {"blocks.0.attn.qkv.weight", "blocks.1.mlp.fc2.weight", "stem.levels.0.0.conv1.weight"} <= hidden
     assert {"y_embedder.embedding_table.weight", "x_embedder.weight", "blocks.0.mlp.gate.weight"} <= set(others)
     undecayed = {names[id(p)] for group in adamw.param_groups if not group["weight_decay"] for p in group["params"]}
     assert {"blocks.0.mlp.fc1.bias", "x_embedder.bias", "stem.conv_in.bias"} <= undecayed

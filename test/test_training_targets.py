@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from training_runs import tiny
 
 from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.tasks import DecodeContext, Target, Truth, find_task
 from diffusion_perception_ros.tasks.geometry import Geometry
 from diffusion_perception_ros.training.augmentation import mirror, mirror_truth, photometric
@@ -54,6 +57,22 @@ def test_depth_there_and_back() -> None:
         torch.testing.assert_close(metric[known], depth[known].clamp(near, far), rtol=1e-4, atol=1e-4)
         assert (fields["depth_relative"][~known] == 1).all()  # the sky
     assert target.valid.all()
+
+
+def test_log_depth_there_and_back() -> None:
+    truth = scenes()
+    encoding = TargetEncoding("log", (1000,), parameters={"log_range": 1.5})
+    target = find_task("depth").encode_target(truth, encoding, (SIZE, SIZE))
+    for depth, images in zip(truth.depth, target.images, strict=True):
+        context = DecodeContext(encoding, Geometry(SIZE, SIZE, SIZE), (SIZE, SIZE), "standardize", {})
+        relative = torch.from_numpy(find_task("depth").decode(images[None, None], context)["depth_relative"])
+        known = depth.isfinite()
+        median = depth[known].median()
+        limits = float(median * np.exp(-1.5)), float(median * np.exp(1.5))
+        torch.testing.assert_close(relative[known] * limits[1], depth[known].clamp(*limits), rtol=1e-4, atol=1e-4)
+        assert (relative[~known] == 1).all()  # the sky
+    nothing = replace(truth, depth=torch.full_like(truth.depth, torch.nan))
+    assert not find_task("depth").encode_target(nothing, encoding, (SIZE, SIZE)).valid.any()
 
 
 def test_depth_that_is_unknown_does_not_count() -> None:

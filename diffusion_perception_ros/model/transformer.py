@@ -188,7 +188,13 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
             share one.
         frequency_size: Width of the sinusoidal timestep embedding.
         stem_channels: Width of the convolutions around the transformer, a multiple of 8; 0 for none, as released.
-        stem_blocks: Residual blocks before, and as many after it.
+        stem_blocks: Residual blocks before, and as many after it, at each resolution.
+        stem_levels: Resolutions of the convolutions, each half the one before and twice as wide.
+        correlation_radius: Displacements, in latent pixels, at which the convolutions compare image and prompt; 0
+            for no comparison.
+
+    Raises:
+        ValueError: The convolutions' resolutions do not fit the patches, or there are none to compare in.
     """
 
     _no_split_modules = ("Block",)
@@ -211,24 +217,35 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         frequency_size: int = 256,
         stem_channels: int = 0,
         stem_blocks: int = 1,
+        stem_levels: int = 1,
+        correlation_radius: int = 0,
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.grid_size = sample_size // patch_size
         labels = tuple(patch_labels) if patch_labels is not None else ()
-        self.x_embedder = PatchEmbed(max(len(labels), 1), stem_channels or in_channels, hidden_size, patch_size)
+        if not stem_channels and (stem_levels > 1 or correlation_radius):
+            raise ValueError("stem_levels and correlation_radius need convolutions; set stem_channels")
+        if patch_size % 2 ** (stem_levels - 1):
+            raise ValueError(f"patch_size {patch_size} cannot be halved {stem_levels - 1} times, as stem_levels asks")
+        # What becomes tokens: the latent itself, or the features of the coarsest level of the convolutions.
+        shrink = 2 ** (stem_levels - 1)
+        width, out_width = (stem_channels * shrink,) * 2 if stem_channels else (in_channels, out_channels)
+        self.token_size = patch_size // shrink
+        self.x_embedder = PatchEmbed(max(len(labels), 1), width, hidden_size, self.token_size)
         self.t_embedder = TimestepEmbedder(hidden_size, frequency_size)
         self.y_embedder = LabelEmbedder(num_labels, hidden_size)
         self.blocks = nn.ModuleList(
             Block(hidden_size, mlp_size, num_attention_heads, num_experts, num_experts_per_tok)
             for _ in range(num_layers)
         )
-        self.final_layer = FinalLayer(hidden_size, patch_size, stem_channels or out_channels)
+        self.final_layer = FinalLayer(hidden_size, self.token_size, out_width)
         self.stem: ConvStem | None = None
         self.head: ConvHead | None = None
         if stem_channels:
-            self.stem = ConvStem(in_channels, stem_channels, stem_blocks, hidden_size)
-            self.head = ConvHead(stem_channels, out_channels, stem_blocks, hidden_size)
+            sizes = stem_channels, stem_levels, stem_blocks, hidden_size
+            self.stem = ConvStem(in_channels, *sizes, correlation_radius)
+            self.head = ConvHead(out_channels, *sizes)
         self.register_buffer("pos_embed", sincos_position_embedding(hidden_size, self.grid_size))
         kernel_of_label = torch.zeros(num_labels, dtype=torch.long)
         kernel_of_label[list(labels)] = torch.arange(len(labels))
@@ -254,8 +271,8 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         if hidden_states.shape[-2:] != (size, size):
             raise ValueError(f"latents are {tuple(hidden_states.shape[-2:])}, this transformer takes {size}x{size}")
         condition = self.t_embedder(timestep.reshape(-1)) + self.y_embedder(class_labels)
-        features = self.stem(hidden_states, condition) if self.stem else hidden_states
-        x = self.x_embedder(features, self.kernel_of_label[class_labels]) + self.pos_embed
+        features = self.stem(hidden_states, condition) if self.stem else [hidden_states]
+        x = self.x_embedder(features[-1], self.kernel_of_label[class_labels]) + self.pos_embed
         for block in self.blocks:
             x = block(x, condition)
         x = self._unpatchify(self.final_layer(x, condition))
@@ -263,7 +280,7 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """(B, T, p*p*C) to (B, C, H, W)."""
-        g, p = self.grid_size, self.patch_size
+        g, p = self.grid_size, self.token_size
         x = x.unflatten(2, (p, p, -1)).unflatten(1, (g, g)).permute(0, 5, 1, 3, 2, 4)
         return x.flatten(4, 5).flatten(2, 3)
 

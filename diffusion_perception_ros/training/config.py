@@ -37,6 +37,8 @@ class ModelConfig:
     num_labels: int = 1005
     stem_channels: int = 0
     stem_blocks: int = 1
+    stem_levels: int = 1
+    correlation_radius: int = 0
     pixel_unshuffle: int = 4
     codec: Path | None = None
     init: Path | None = None

@@ -35,7 +35,7 @@ def make_transformer(config: TrainingConfig, codec: ImageCodec) -> DiTMoETransfo
         name: getattr(model, name)
         for name in (
             "patch_size", "hidden_size", "num_layers", "num_attention_heads", "mlp_size", "num_experts",
-            "num_experts_per_tok", "num_labels", "stem_channels", "stem_blocks",
+            "num_experts_per_tok", "num_labels", "stem_channels", "stem_blocks", "stem_levels", "correlation_radius",
         )
     }  # fmt: skip
     sizes |= {
@@ -61,7 +61,10 @@ def make_transformer(config: TrainingConfig, codec: ImageCodec) -> DiTMoETransfo
     out_channels = dense.config.out_channels if dense else codec.latent_channels
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(config.seed)
-        transformer = DiTMoETransformer(**sizes, out_channels=out_channels)
+        try:
+            transformer = DiTMoETransformer(**sizes, out_channels=out_channels)
+        except ValueError as error:
+            raise InputError(f"model: {error}.") from None
         initialize_weights(transformer)
     if dense:
         upcycle(dense.state_dict(), transformer)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.tasks import Target, Truth
 
 # A mask of -1 and 1 has these logits per unit: steep enough that -1 and 1 are nearly certain.
 _LOGITS_PER_UNIT = 4.0
-_SOFT_IOU_WEIGHT = 0.3
+# Of the whole mask, and of its hidden part, which is small and all that was asked for.
+_SOFT_IOU_WEIGHT, _HIDDEN_IOU_WEIGHT = 0.5, 0.5
+# Metres: a fit of the scale and shift of depth looks no further (Garg et al. 2016), or it would fit the horizon alone.
+_FARTHEST = 80.0
 # How many times as much as the median pixel a near one may count.
 _MOST_WEIGHT = 4.0
 _ENDPOINT_SMOOTHING = 1e-3
@@ -48,6 +53,25 @@ def depth_loss(images: Tensor, target: Target, truth: Truth) -> Tensor:
     return _mean((images - target.images).abs().mean(dim=(1, 2)), weight)
 
 
+def log_depth_loss(images: Tensor, target: Target, truth: Truth, log_range: float) -> Tensor:
+    """Mean absolute error of logarithmic depth, and mean relative error after a least-squares scale and shift.
+
+    The second is what affine-invariant depth is judged by (Ranftl et al. 2020; Garcia et al. 2025, E2E-FT), and differs
+    from the first where a frame reaches far: the fit is to metres.
+    """
+    x = images.mean(dim=(1, 2))
+    logarithmic = _mean((x - target.images.mean(dim=(1, 2))).abs() * log_range, target.valid.to(x.dtype))
+    valid = target.valid & (truth.depth < _FARTHEST)
+    weight = valid.to(x.dtype)
+    depth = torch.where(valid, truth.depth, 1.0).clamp_min(1e-3)
+    depth = depth / _mean(depth, weight).clamp_min(1e-3).view(-1, 1, 1)
+    relative = (x.clamp(-1.5, 1.5) * log_range).exp()
+    deviation = relative - _mean(relative, weight).view(-1, 1, 1)
+    covariance, variance = _mean(deviation * (depth - 1), weight), _mean(deviation.square(), weight)
+    scale = (covariance / variance.clamp_min(1e-6)).view(-1, 1, 1)
+    return logarithmic + _mean((scale * deviation + 1 - depth).abs() / depth, weight)
+
+
 def flow_loss(images: Tensor, target: Target, truth: Truth) -> Tensor:
     """End-point error in units of the largest displacement, smooth at zero."""
     error = (images - target.images).mean(dim=2).square().sum(dim=1)
@@ -55,32 +79,48 @@ def flow_loss(images: Tensor, target: Target, truth: Truth) -> Tensor:
 
 
 def mask_loss(images: Tensor, target: Target, truth: Truth) -> Tensor:
-    """Binary cross-entropy and soft IoU."""
+    """Binary cross-entropy, and soft IoU of the whole mask and of its hidden part."""
     logits = _LOGITS_PER_UNIT * images.mean(dim=(1, 2))
     mask = (target.images.mean(dim=(1, 2)) > 0).to(logits.dtype)
     entropy = F.binary_cross_entropy_with_logits(logits, mask, reduction="none").mean(dim=(1, 2))
-    probability = logits.sigmoid()
-    shared = (probability * mask).sum(dim=(1, 2))
-    union = (probability + mask).sum(dim=(1, 2)) - shared
-    return entropy + _SOFT_IOU_WEIGHT * (1 - shared / union.clamp_min(1))
+    probability, unseen = logits.sigmoid(), (~truth.visible).to(logits.dtype)
+    hidden = mask * unseen
+    return (
+        entropy
+        + _SOFT_IOU_WEIGHT * (1 - _soft_iou(probability, mask))
+        + _HIDDEN_IOU_WEIGHT * (1 - _soft_iou(probability * unseen, hidden)) * (hidden.sum(dim=(1, 2)) > 0)
+    )
 
 
-# By the kind of a task's target encoding.
-IMAGE_LOSSES: dict[str, ImageLoss] = {"affine": depth_loss, "displacement": flow_loss, "mask": mask_loss}
+# By the kind of a task's target encoding; the names of the encoding's parameters that the loss needs.
+IMAGE_LOSSES: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
+    "affine": (depth_loss, ()),
+    "log": (log_depth_loss, ("log_range",)),
+    "displacement": (flow_loss, ()),
+    "mask": (mask_loss, ()),
+}
 
 
-def find_image_loss(kind: str) -> ImageLoss:
+def find_image_loss(encoding: TargetEncoding) -> ImageLoss:
     """The loss of a target encoding: (B, labels, 3, H, W) images, target and truth to (B,).
 
     Raises:
         InputError: There is none.
     """
     try:
-        return IMAGE_LOSSES[kind]
+        loss, parameters = IMAGE_LOSSES[encoding.kind]
     except KeyError:
         raise InputError(
-            f"there is no image-level loss for the target encoding {kind!r}; use {', '.join(IMAGE_LOSSES)}."
+            f"there is no image-level loss for the target encoding {encoding.kind!r}; use {', '.join(IMAGE_LOSSES)}."
         ) from None
+    return partial(loss, **{name: encoding.parameters[name] for name in parameters})
+
+
+def _soft_iou(probability: Tensor, mask: Tensor) -> Tensor:
+    """(B,) of (B, h, w)."""
+    shared = (probability * mask).sum(dim=(1, 2))
+    union = (probability + mask).sum(dim=(1, 2)) - shared
+    return shared / union.clamp_min(1)
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class Losses:
         self.codec = codec
         self.schedule = schedule
         self.balance = balance
-        self._image_losses = {name: find_image_loss(task.kind) for name, task in config.tasks.items()}
+        self._image_losses = {name: find_image_loss(task.encoding()) for name, task in config.tasks.items()}
 
     def __call__(
         self, network: nn.Module, batch: Sequence[Questions], rng: np.random.Generator

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diffusion_perception_ros.evaluation.datasets.scenes import FARTHEST
 from diffusion_perception_ros.evaluation.metrics import affine_invariant_depth_metrics, amodal_metrics, flow_metrics
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import PerceptionOutput
@@ -50,7 +51,7 @@ def validate(pipe: PerceptionPipeline, records: NDArray[Any], num_inference_step
 def badness(metrics: dict[str, float]) -> float:
     """One number to choose a checkpoint by: the geometric mean of the tasks' errors, which have different units."""
     errors = [metrics[name] for name in ("abs_rel", "epe_ratio") if name in metrics]
-    errors += [1 - metrics["iou"]] if "iou" in metrics else []
+    errors += [1 - metrics[name] for name in ("iou", "iou_hidden") if name in metrics]
     return math.prod(errors) ** (1 / len(errors)) if errors else 0.0
 
 
@@ -59,7 +60,7 @@ def _scores(output: PerceptionOutput, record: Any) -> dict[str, float]:
     scores: dict[str, float] = {}
     if output.depth_relative is not None:
         depth = torch.from_numpy(record["depth"].astype(np.float32))
-        metrics = affine_invariant_depth_metrics(torch.from_numpy(output.depth_relative), depth, depth.isfinite())
+        metrics = affine_invariant_depth_metrics(torch.from_numpy(output.depth_relative), depth, depth < FARTHEST)
         scores |= {name: metrics[name] for name in ("abs_rel", "delta1")}
     if output.flow is not None:
         truth = torch.from_numpy(record["flow"].astype(np.float32)).permute(2, 0, 1)
