@@ -2,67 +2,56 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
 
-from diffusion_perception_ros.model.convolutions import Correlation
+from diffusion_perception_ros.model.convolutions import Correlation, local_products
 from diffusion_perception_ros.model.random import random_transformer
 
 
-def by_hand(correlation: Correlation, first: Tensor, second: Tensor) -> Tensor:
+def by_hand(one: Tensor, other: Tensor, radius: int) -> Tensor:
     """Place by place and displacement by displacement."""
-    radius, (height, width) = correlation.radius, first.shape[-2:]
-
-    def features(x: Tensor) -> Tensor:
-        inner: Tensor = correlation.norm(correlation.conv(torch.nn.functional.silu(correlation.conv_in(x))))
-        return inner
-
-    one, other = features(first), features(second)
-    matches = torch.zeros(len(first), (2 * radius + 1) ** 2, height, width)
-    for y in range(height):
-        for x in range(width):
-            for i, dy in enumerate(range(-radius, radius + 1)):
-                for j, dx in enumerate(range(-radius, radius + 1)):
-                    if 0 <= y + dy < height and 0 <= x + dx < width:
-                        product = (one[:, :, y, x] * other[:, :, y + dy, x + dx]).mean(dim=1)
-                        matches[:, i * (2 * radius + 1) + j, y, x] = product
-    out: Tensor = correlation.conv_out(matches)
-    return out
+    height, width = one.shape[-2:]
+    window = 2 * radius + 1
+    products = torch.zeros(len(one), window**2, height, width)
+    for y, x, dy, dx in product(range(height), range(width), *[range(-radius, radius + 1)] * 2):
+        if 0 <= y + dy < height and 0 <= x + dx < width:
+            place = (dy + radius) * window + dx + radius
+            products[:, place, y, x] = (one[:, :, y, x] * other[:, :, y + dy, x + dx]).mean(dim=1)
+    return products
 
 
 @pytest.mark.parametrize("radius", [1, 2])
-@torch.no_grad()
-def test_correlation_is_the_product_for_every_displacement(radius: int) -> None:
-    torch.manual_seed(0)
-    correlation = Correlation(3, 8, radius, 16)
-    first, second = torch.randn(2, 2, 3, 6, 5)
-    want = by_hand(correlation, first, second)
-    torch.testing.assert_close(correlation(first, second), want, rtol=1e-5, atol=1e-5)
+def test_products_for_every_displacement(radius: int) -> None:
+    one, other = torch.randn(2, 2, 3, 6, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(local_products(one, other, radius), by_hand(one, other, radius))
 
 
-def test_gradients_of_the_correlation() -> None:
+def test_gradients_of_the_products() -> None:
     """Views of one product overlap in memory, which autograd has to get right."""
-    torch.manual_seed(0)
-    correlation = Correlation(2, 8, 1, 8).double()
-    frames = torch.randn(2, 1, 2, 3, 4, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: correlation(x[0], x[1]), frames)
+    pair = torch.randn(2, 1, 2, 3, 4, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    assert torch.autograd.gradcheck(lambda x: local_products(x[0], x[1], 1), pair.requires_grad_())
 
 
+@torch.no_grad()
 def test_a_moved_image_matches_best_where_it_went() -> None:
+    """Before anything is learned, in spite of other brightness and contrast, at both resolutions."""
     torch.manual_seed(0)
-    correlation = Correlation(4, 16, 2, 8)
-    with torch.no_grad():
-        correlation.conv_out.weight.zero_()
-        correlation.conv_out.weight[0, :, 0, 0] = 0
-        frame = torch.randn(1, 4, 12, 12)
-        moved = frame.roll((1, -2), dims=(2, 3))  # one down, two to the left
-        best = []
-        for place in range(25):
-            correlation.conv_out.weight[0].zero_()
-            correlation.conv_out.weight[0, place] = 1
-            best.append(correlation(frame, moved)[0, 0, 4:8, 4:8].mean())
-    assert int(torch.stack(best).argmax()) == (1 + 2) * 5 + (-2 + 2)
+    correlation = Correlation(4, 16, 2, [25, 25])
+    for conv_out in correlation.conv_out:
+        assert isinstance(conv_out, torch.nn.Conv2d)
+        conv_out.weight.copy_(torch.eye(25)[..., None, None])
+        assert conv_out.bias is not None
+        conv_out.bias.zero_()
+    image = torch.randn(1, 4, 24, 24)
+    fine, coarse = correlation(image, image.roll((2, -2), dims=(2, 3)) * 0.7 + 0.2)  # down and to the left
+    assert fine.shape == (1, 25, 24, 24)
+    assert coarse.shape == (1, 25, 12, 12)
+    assert int(fine[0, :, 6:18, 6:18].mean(dim=(1, 2)).argmax()) == (2 + 2) * 5 + (2 - 2)
+    assert int(coarse[0, :, 3:9, 3:9].mean(dim=(1, 2)).argmax()) == (2 + 1) * 5 + (2 - 1)
 
 
 @pytest.mark.parametrize("stem_levels", [1, 2, 3])

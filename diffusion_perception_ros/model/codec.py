@@ -43,11 +43,11 @@ class ImageCodec(ABC):
 
 
 class AutoencoderCodec(ImageCodec):
-    """An autoencoder of diffusers.
+    """An autoencoder of diffusers; latents are multiplied by the ``scaling_factor`` of its config.
 
     Args:
-        vae: ``AutoencoderKL``, used deterministically (the posterior's mean, no sampling), or its distilled
-            drop-in ``AutoencoderTiny``.
+        vae: ``AutoencoderKL``, used deterministically (the posterior's mean, no sampling), or ``AutoencoderTiny``,
+            whose factor is 1 where it was distilled to the scaled latents of another.
     """
 
     def __init__(self, vae: AutoencoderKL | AutoencoderTiny) -> None:
@@ -61,18 +61,12 @@ class AutoencoderCodec(ImageCodec):
     def encode(self, images: Tensor) -> Tensor:
         """See ``ImageCodec``."""
         encoded = self.vae.encode(images)
-        if isinstance(self.vae, AutoencoderKL):
-            mean: Tensor = encoded.latent_dist.mean
-            return mean * float(self.vae.config.scaling_factor)
-        # AutoencoderTiny was distilled to scaled latents.
-        latents: Tensor = encoded.latents
-        return latents
+        latents: Tensor = encoded.latent_dist.mean if isinstance(self.vae, AutoencoderKL) else encoded.latents
+        return latents * float(self.vae.config.scaling_factor)
 
     def decode(self, latents: Tensor) -> Tensor:
         """See ``ImageCodec``."""
-        if isinstance(self.vae, AutoencoderKL):
-            latents = latents / self.vae.config.scaling_factor
-        images: Tensor = self.vae.decode(latents).sample
+        images: Tensor = self.vae.decode(latents / self.vae.config.scaling_factor).sample
         return images
 
     def to(self, device: torch.device) -> AutoencoderCodec:

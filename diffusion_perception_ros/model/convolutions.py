@@ -6,11 +6,15 @@ convolutions on the pixels themselves, with a skip past the transformer, can.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+# Side of the square that correlation's features are centred in, and the mean square of what is hardly a texture.
+_NEIGHBOURHOOD, _FAINT_TEXTURE = 7, 0.02
 
 
 class ConditionedBlock(nn.Module):
@@ -34,58 +38,80 @@ class ConditionedBlock(nn.Module):
 
 
 class Correlation(nn.Module):
-    """How well each place of one latent matches the places around it in another.
+    """How well each place of one latent matches the places around it in another, at one or more resolutions.
 
-    Features of the same small convolutional network, multiplied for every displacement within a square window
-    (Dosovitskiy et al. 2015, FlowNetC): what a transformer with large patches would otherwise have to discover.
+    Linear features, multiplied for every displacement within a square window (Dosovitskiy et al. 2015, FlowNetC). They
+    are centred and normalised around each place as in block matching (zero-mean normalised cross-correlation), which
+    makes matches stand out before anything is learned; small windows at several resolutions, because in one large
+    window of the finest resolution most matches are chance.
 
     Args:
         in_channels: Of each latent.
         channels: Of the features that are compared.
-        radius: Largest displacement along an axis, in latent pixels.
-        out_channels: Of the result.
+        radius: Largest displacement along an axis, in pixels of each resolution.
+        out_channels: Of the result at each resolution, the finest first, each half the one before.
     """
 
-    def __init__(self, in_channels: int, channels: int, radius: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, radius: int, out_channels: Sequence[int]) -> None:
         super().__init__()
         self.radius = radius
-        self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm = nn.GroupNorm(1, channels)
-        self.conv_out = nn.Conv2d((2 * radius + 1) ** 2, out_channels, 1)
+        self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)  # centring would cancel a bias
+        self.conv_out = nn.ModuleList(nn.Conv2d((2 * radius + 1) ** 2, width, 1) for width in out_channels)
 
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """(B, in_channels, h, w) twice to (B, out_channels, h, w)."""
-        features = self.norm(self.conv(F.silu(self.conv_in(torch.cat([first, second])))))
-        one, other = (features / features.shape[1] ** 0.5).permute(0, 2, 3, 1).chunk(2)
-        height, width = first.shape[-2:]
-        window = 2 * self.radius + 1
-        # Each row of places with all places of the rows around it; products beyond the window's width are wasted, but
-        # these are matrix products.
-        rows = F.pad(other, (0, 0, *(self.radius,) * 4)).unfold(1, window, 1)  # (B, h, w + 2 radius, C, window)
-        rows = rows.permute(0, 1, 3, 4, 2).flatten(3)  # (B, h, C, window * (w + 2 radius))
-        products = one @ rows  # (B, h, w, window * (w + 2 radius))
-        # Of place x those from column x on.
-        line, padded = products.shape[-1], width + 2 * self.radius
-        size = len(products), height, width, window, window
-        strides = height * width * line, width * line, line + 1, padded, 1
-        matches = products.contiguous().as_strided(size, strides).flatten(3).permute(0, 3, 1, 2)
-        out: Tensor = self.conv_out(matches)
-        return out
+    def forward(self, first: Tensor, second: Tensor) -> list[Tensor]:
+        """(B, in_channels, h, w) twice to (B, out_channels[i], h / 2**i, w / 2**i) for each resolution i."""
+        features = self.conv_in(torch.cat([first, second]))
+        results = []
+        for i, conv_out in enumerate(self.conv_out):
+            features = F.avg_pool2d(features, 2) if i else features
+            one, other = _normalize(features).chunk(2)
+            results.append(conv_out(local_products(one, other, self.radius)))
+        return results
+
+
+def local_products(one: Tensor, other: Tensor, radius: int) -> Tensor:
+    """Mean over the channels of ``one[y, x] * other[y + dy, x + dx]``, 0 beyond the edges.
+
+    Args:
+        one: (B, C, h, w).
+        other: (B, C, h, w).
+        radius: Largest displacement along an axis.
+
+    Returns:
+        (B, (2 radius + 1)**2, h, w), dy first.
+    """
+    channels, height, width = one.shape[1:]
+    one, other = (features.permute(0, 2, 3, 1) for features in (one / channels, other))
+    window, padded = 2 * radius + 1, width + 2 * radius
+    # Each row of places with all places of the rows around it: more products than are needed, but one matrix product.
+    rows = F.pad(other, (0, 0, *(radius,) * 4)).unfold(1, window, 1)  # (B, h, w + 2 radius, C, window)
+    products = one @ rows.permute(0, 1, 3, 4, 2).flatten(3)  # (B, h, w, window * (w + 2 radius))
+    # Of place x those from column x on.
+    line = window * padded
+    size = len(products), height, width, window, window
+    strides = height * width * line, width * line, line + 1, padded, 1
+    return products.contiguous().as_strided(size, strides).flatten(3).permute(0, 3, 1, 2)
+
+
+def _normalize(features: Tensor) -> Tensor:
+    """Without the mean around each place, and of about unit length, shorter where there is hardly any texture."""
+    mean = F.avg_pool2d(features, _NEIGHBOURHOOD, 1, _NEIGHBOURHOOD // 2, count_include_pad=False)
+    texture = features - mean
+    return texture * (texture.square().mean(dim=1, keepdim=True) + _FAINT_TEXTURE).rsqrt()
 
 
 class ConvStem(nn.Module):
     """Latents to features at one or more resolutions, each half the one before and twice as wide."""
 
     def __init__(
-        self, in_channels: int, channels: int, levels: int, blocks: int, hidden_size: int, correlation: int
+        self, in_channels: int, channels: int, levels: int, blocks: int, hidden_size: int, correlation_radius: int
     ) -> None:
         super().__init__()
+        widths = [channels * 2**level for level in range(levels)]
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.correlation: Correlation | None = None
-        if correlation:
-            self.correlation = Correlation(in_channels // 3, channels // 2, correlation, channels)
-        widths = [channels * 2**level for level in range(levels)]
+        if correlation_radius:
+            self.correlation = Correlation(in_channels // 3, channels // 2, correlation_radius, widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.levels = nn.ModuleList(
             nn.ModuleList(ConditionedBlock(width, hidden_size) for _ in range(blocks)) for width in widths
@@ -93,13 +119,12 @@ class ConvStem(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> list[Tensor]:
         """(B, in_channels, h, w) and (B, D) to the features of each level, the finest first."""
-        inputs, x = x, self.conv_in(x)
-        if self.correlation:
-            image, prompt, _ = inputs.chunk(3, dim=1)
-            x = x + self.correlation(image, prompt)
+        matches = self.correlation(*x.chunk(3, dim=1)[:2]) if self.correlation else None
+        x = self.conv_in(x)
         features: list[Tensor] = []
         for i, level in enumerate(self.levels):
             x = self.down[i - 1](x) if i else x
+            x = x + matches[i] if matches else x
             for block in level:  # type: ignore[attr-defined]  # a list of modules
                 x = block(x, condition)
             features.append(x)

@@ -144,7 +144,7 @@ def save_other_parts(
 
 def share(folder: Path) -> None:
     """Make weights as readable as the other files; safetensors writes them for their owner alone."""
-    mode = (folder / _METADATA_FILE).stat().st_mode
+    mode = next(folder.rglob("*.json")).stat().st_mode
     for weights in folder.rglob("*.safetensors"):
         weights.chmod(mode)
 

@@ -190,8 +190,8 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         stem_channels: Width of the convolutions around the transformer, a multiple of 8; 0 for none, as released.
         stem_blocks: Residual blocks before, and as many after it, at each resolution.
         stem_levels: Resolutions of the convolutions, each half the one before and twice as wide.
-        correlation_radius: Displacements, in latent pixels, at which the convolutions compare image and prompt; 0
-            for no comparison.
+        correlation_radius: Largest displacement, in pixels of each resolution of the convolutions, at which they
+            compare image and prompt; 0 for no comparison.
 
     Raises:
         ValueError: The convolutions' resolutions do not fit the patches, or there are none to compare in.
