@@ -30,6 +30,7 @@ from diffusion_perception_ros.sampling.samplers import SAMPLERS, check_steps
 from diffusion_perception_ros.tasks import DecodeContext, released_encodings
 from diffusion_perception_ros.tasks.geometry import Geometry
 
+_EMBEDDED = Path(__file__).with_name("weights")
 _OUTPUT_FIELDS = {f.name for f in fields(PerceptionOutput)}
 
 
@@ -124,8 +125,11 @@ class PerceptionPipeline:
     def embedded(
         cls, device: str | torch.device = "auto", torch_dtype: torch.dtype = torch.float32
     ) -> PerceptionPipeline:
-        """The checkpoint that comes with the package; for now small and random, so its answers mean nothing."""
-        return cls.random(device=device, torch_dtype=torch_dtype)
+        """The checkpoint that comes with the package: small, trained on generated scenes, a demonstration.
+
+        ``weights/README.md`` says how it was trained and what it can do.
+        """
+        return cls.from_pretrained(_EMBEDDED, device, torch_dtype)
 
     @classmethod
     def random(

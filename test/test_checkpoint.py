@@ -234,7 +234,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "sampler": (lambda f: edit_json(f / "perception.json", sampler="euler"), "sampler 'euler' is unknown"),
     "one label for flow": (
         lambda f: edit_json(f / "perception.json", tasks={"flow": {**FLOW, "labels": [1002]}}),
-        "it needs 2",
+        "'displacement' needs 2",
     ),
     "parameter": (
         lambda f: edit_json(f / "perception.json", tasks={"flow": {**FLOW, "parameters": {"max_displacement": -1}}}),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_perception_ros.model.metadata import TargetEncoding
@@ -14,12 +15,23 @@ from diffusion_perception_ros.tasks.task import DecodeContext, Picture, Task
 
 
 class Flow(Task):
-    """Displacement of every pixel, one image for dx and one for dy, prompted with the next image."""
+    """Displacement of every pixel, prompted with the next image.
+
+    ``displacement``, the released encoding: one image for dx and one for dy, each with a label of its own.
+    ``displacement_xy``: one image, dx in its first channel and dy in its second, for half the work.
+    """
 
     name = "flow"
     released = TargetEncoding("displacement", labels=(1002, 1003), parameters={"max_displacement": 75.0})
-    kinds: ClassVar[Mapping[str, tuple[str, ...]]] = {"displacement": ("max_displacement",)}
-    num_labels = 2
+    kinds: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "displacement": ("max_displacement",),
+        "displacement_xy": ("max_displacement",),
+    }
+    learned_from: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "displacement": ("flow", "flow_valid"),
+        "displacement_xy": ("flow", "flow_valid"),
+    }
+    num_labels: ClassVar[Mapping[str, int]] = {"displacement": 2}
     requires: ClassVar[tuple[str, ...]] = ("next_image",)
 
     def prompts(self, encoding: TargetEncoding, instances: Sequence[int]) -> list[Picture]:
@@ -37,7 +49,7 @@ class Flow(Task):
         scale = context.encoding.parameters["max_displacement"] * geometry.resolution / reference
         scale = (scale * images.new_tensor(geometry.pixel_scale)).view(2, 1, 1)
 
-        members = images[:, 0].mean(dim=2)  # (members, 2, R, R)
+        members = displacement(images[:, 0])
         value = geometry.to_input(members.mean(dim=0))
         representable = (value.abs() <= 1).all(dim=0, keepdim=True)
         flow = torch.where(representable, value * scale, torch.nan)
@@ -57,9 +69,17 @@ class Flow(Task):
         value = truth.flow * (scale / encoding.parameters["max_displacement"]).view(2, 1, 1)
         valid = truth.flow_valid & (value.abs() <= 1).all(dim=1)
         images = value.nan_to_num().clamp(-1, 1)
+        if encoding.kind == "displacement_xy":
+            return Target(F.pad(images, (0, 0, 0, 0, 0, 1))[:, None], valid)
         return Target(images[:, :, None].expand(-1, -1, 3, -1, -1), valid)
 
     def unmirror(self, images: Tensor) -> Tensor:
         """Seen in a mirror, motion to the right is motion to the left."""
-        sign = images.new_tensor([-1.0, 1.0]).view(1, 2, 1, 1, 1)
+        sign = images.new_tensor([-1.0, 1.0, 1.0])
+        sign = sign.view(1, 1, 3, 1, 1) if images.shape[1] == 1 else sign[:2].view(1, 2, 1, 1, 1)
         return images.flip(-1) * sign
+
+
+def displacement(images: Tensor) -> Tensor:
+    """(B, labels, 3, R, R) answers of either encoding to (B, 2, R, R) displacements."""
+    return images[:, 0, :2] if images.shape[1] == 1 else images.mean(dim=2)

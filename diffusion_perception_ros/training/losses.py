@@ -12,16 +12,23 @@ from torch import Tensor
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.tasks import Target, Truth
+from diffusion_perception_ros.tasks.flow import displacement
 
 # A mask of -1 and 1 has these logits per unit: steep enough that -1 and 1 are nearly certain.
 _LOGITS_PER_UNIT = 4.0
 # Of the whole mask, and of its hidden part, which is small and all that was asked for.
-_SOFT_IOU_WEIGHT, _HIDDEN_IOU_WEIGHT = 0.5, 0.5
+_SOFT_IOU_WEIGHT, _HIDDEN_IOU_WEIGHT = 1.0, 0.5
+# So much of an object is added to both sides of the hidden part's IoU: wrong pixels cost where nothing is hidden, too.
+_HIDDEN_SMOOTHING = 0.05
 # Metres: a fit of the scale and shift of depth looks no further (Garg et al. 2016), or it would fit the horizon alone.
 _FARTHEST = 80.0
 # How many times as much as the median pixel a near one may count.
 _MOST_WEIGHT = 4.0
 _ENDPOINT_SMOOTHING = 1e-3
+# Shorter vectors have less of an angle, which keeps its gradient finite.
+_ANGLE_SMOOTHING = 0.1
+# Of the squared distance, which gives vectors their length: 1, or 0 where there is no surface.
+_LENGTH_WEIGHT = 0.25
 
 ImageLoss = Callable[[Tensor, Target, Truth], Tensor]
 
@@ -74,7 +81,7 @@ def log_depth_loss(images: Tensor, target: Target, truth: Truth, log_range: floa
 
 def flow_loss(images: Tensor, target: Target, truth: Truth) -> Tensor:
     """End-point error in units of the largest displacement, smooth at zero."""
-    error = (images - target.images).mean(dim=2).square().sum(dim=1)
+    error = (displacement(images) - displacement(target.images)).square().sum(dim=1)
     return _mean((error + _ENDPOINT_SMOOTHING**2).sqrt(), target.valid)
 
 
@@ -88,8 +95,27 @@ def mask_loss(images: Tensor, target: Target, truth: Truth) -> Tensor:
     return (
         entropy
         + _SOFT_IOU_WEIGHT * (1 - _soft_iou(probability, mask))
-        + _HIDDEN_IOU_WEIGHT * (1 - _soft_iou(probability * unseen, hidden)) * (hidden.sum(dim=(1, 2)) > 0)
+        + _HIDDEN_IOU_WEIGHT * (1 - _soft_iou(probability * unseen, hidden, _HIDDEN_SMOOTHING * mask.sum(dim=(1, 2))))
     )
+
+
+def angular_loss(images: Tensor, target: Target, truth: Truth) -> Tensor:
+    """One minus the cosine of the angle between normals, where there is a surface, and the length of the vectors.
+
+    The angular loss of one-step fine-tuning (Xu et al. 2025, GenPercept; Garcia et al. 2025, E2E-FT), smooth at zero.
+    """
+    vectors, wanted = images[:, 0], target.images[:, 0]
+    valid = target.valid.to(vectors.dtype)
+    cosine = (vectors * wanted).sum(dim=1) / (vectors.square().sum(dim=1) + _ANGLE_SMOOTHING**2).sqrt()
+    angular = _mean(1 - cosine, valid * (wanted.norm(dim=1) > 0.5))
+    return angular + _LENGTH_WEIGHT * _mean((vectors - wanted).square().sum(dim=1), valid)
+
+
+def appearance_loss(images: Tensor, target: Target, truth: Truth) -> Tensor:
+    """Mean absolute error of colours; the object counts as much as the white around it, whatever its size."""
+    error = (images - target.images).abs().mean(dim=(1, 2))
+    mask = truth.amodal.to(error.dtype)
+    return (_mean(error, mask) + _mean(error, 1 - mask)) / 2
 
 
 # By the kind of a task's target encoding; the names of the encoding's parameters that the loss needs.
@@ -97,7 +123,10 @@ IMAGE_LOSSES: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
     "affine": (depth_loss, ()),
     "log": (log_depth_loss, ("log_range",)),
     "displacement": (flow_loss, ()),
+    "displacement_xy": (flow_loss, ()),
     "mask": (mask_loss, ()),
+    "rgb_on_white": (appearance_loss, ()),
+    "unit_vector": (angular_loss, ()),
 }
 
 
@@ -116,11 +145,11 @@ def find_image_loss(encoding: TargetEncoding) -> ImageLoss:
     return partial(loss, **{name: encoding.parameters[name] for name in parameters})
 
 
-def _soft_iou(probability: Tensor, mask: Tensor) -> Tensor:
-    """(B,) of (B, h, w)."""
+def _soft_iou(probability: Tensor, mask: Tensor, smoothing: Tensor | float = 0.0) -> Tensor:
+    """(B,) of (B, h, w); the smoothing is in pixels."""
     shared = (probability * mask).sum(dim=(1, 2))
     union = (probability + mask).sum(dim=(1, 2)) - shared
-    return shared / union.clamp_min(1)
+    return (shared + smoothing) / (union + smoothing).clamp_min(1)
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:

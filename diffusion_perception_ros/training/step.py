@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_perception_ros.model.codec import ImageCodec
-from diffusion_perception_ros.tasks import Target, Truth
+from diffusion_perception_ros.tasks import Target
 from diffusion_perception_ros.training.balance import LoadBalance
 from diffusion_perception_ros.training.batches import Questions
-from diffusion_perception_ros.training.config import TrainingConfig
+from diffusion_perception_ros.training.generalist_config import GeneralistConfig
 from diffusion_perception_ros.training.losses import diffusion_loss, find_image_loss
 from diffusion_perception_ros.training.noise import NoiseSchedule, multi_resolution_noise
 
@@ -39,7 +39,7 @@ class Losses:
     """
 
     def __init__(
-        self, config: TrainingConfig, codec: ImageCodec, schedule: NoiseSchedule, balance: LoadBalance
+        self, config: GeneralistConfig, codec: ImageCodec, schedule: NoiseSchedule, balance: LoadBalance
     ) -> None:
         self.config = config
         self.codec = codec
@@ -52,45 +52,97 @@ class Losses:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and its parts without their weights."""
         noisy = [self._diffuse(questions, rng) for questions in batch]
-        inputs, timesteps, labels = [], [], []
-        for questions, third in zip(batch, noisy, strict=True):
-            own = self.config.tasks[questions.task].labels
-            pictures = torch.cat([questions.image, questions.prompt])
-            conditions = torch.cat(self.codec.encode(pictures).chunk(2), dim=1).unsqueeze(1)
-            inputs.append(torch.cat([conditions.expand(-1, len(own), -1, -1, -1), third.latent], dim=2).flatten(0, 1))
-            timesteps.append(third.timestep.repeat_interleave(len(own)))
-            labels.append(third.timestep.new_tensor(own).repeat(len(questions.image)))
-        output = network(torch.cat(inputs), torch.cat(timesteps), torch.cat(labels)).sample.float()
-        outputs = output[:, : self.codec.latent_channels].split([len(x) for x in inputs])
+        conditions = [self._conditions(questions) for questions in batch]
+        if any(
+            self._rolled_out(len(questions.image)).stop > self._one_step(len(questions.image)) for questions in batch
+        ):
+            noisy = self._roll_out(network, batch, conditions, noisy)
+        answers = self._predict(network, batch, conditions, noisy)
 
-        parts: dict[str, Tensor] = {"balance": torch.as_tensor(self.balance.take(), device=output.device)}
-        total = self.config.loss.balance * parts["balance"]
-        samples = len(output)
-        for questions, third, answer in zip(batch, noisy, outputs, strict=True):
-            shaped = answer.unflatten(0, third.latent.shape[:2])
-            for kind, loss in self._of_task(questions, third, shaped).items():
+        parts: dict[str, Tensor] = {"balance": torch.as_tensor(self.balance.take(), device=answers[0].device)}
+        total = answers[0].new_zeros(())
+        samples = sum(answer.shape[:2].numel() for answer in answers)
+        for questions, third, answer in zip(batch, noisy, answers, strict=True):
+            for kind, loss in self._of_task(questions, third, answer).items():
                 parts[f"{questions.task}_{kind}"] = loss.mean()
                 # A loss is a mean over the batch's samples, so that shares weigh as they are set.
                 share = len(loss) * third.latent.shape[1] / samples
                 total = total + self.config.tasks[questions.task].weight * share * loss.mean()
-        return total, parts
+        # Without what grows with the number of blocks, so that it compares runs of any size.
+        parts["task_loss"] = total
+        return total + self.config.loss.balance * parts["balance"], parts
+
+    def _conditions(self, questions: Questions) -> Tensor:
+        """(B, 1, 2 C, h, w) latents of image and prompt."""
+        pictures = torch.cat([questions.image, questions.prompt])
+        return torch.cat(self.codec.encode(pictures).chunk(2), dim=1).unsqueeze(1)
+
+    def _predict(
+        self, network: nn.Module, batch: Sequence[Questions], conditions: Sequence[Tensor], noisy: Sequence[_Noisy]
+    ) -> list[Tensor]:
+        """The network's answers, (B, labels, C, h, w) for each task."""
+        inputs, timesteps, labels = [], [], []
+        for questions, condition, third in zip(batch, conditions, noisy, strict=True):
+            own = self.config.tasks[questions.task].labels
+            expanded = condition.expand(-1, len(own), -1, -1, -1)
+            inputs.append(torch.cat([expanded, third.latent], dim=2).flatten(0, 1))
+            timesteps.append(third.timestep.repeat_interleave(len(own)))
+            labels.append(third.timestep.new_tensor(own).repeat(len(expanded)))
+        output = network(torch.cat(inputs), torch.cat(timesteps), torch.cat(labels)).sample.float()
+        outputs = output[:, : self.codec.latent_channels].split([len(x) for x in inputs])
+        return [x.unflatten(0, third.latent.shape[:2]) for x, third in zip(outputs, noisy, strict=True)]
+
+    @torch.no_grad()
+    def _roll_out(
+        self, network: nn.Module, batch: Sequence[Questions], conditions: Sequence[Tensor], noisy: Sequence[_Noisy]
+    ) -> list[_Noisy]:
+        """What a sampler comes to at those timesteps: made from the network's own first answer, not from the truth.
+
+        The error of an earlier step is then something that a later one has seen, and can mend.
+        """
+        parts = [self._rolled_out(len(questions.image)) for questions in batch]
+        last = self.schedule.last_timestep
+        first = [
+            _Noisy(third.clean[part], third.noise[part], torch.full_like(third.timestep[part], last), third.noise[part])
+            for third, part in zip(noisy, parts, strict=True)
+        ]
+        network.eval()
+        answers = self._predict(network, batch, [c[part] for c, part in zip(conditions, parts, strict=True)], first)
+        network.train()
+        rolled = []
+        for third, own, part, answer in zip(noisy, first, parts, answers, strict=True):
+            shape = answer.shape[:2]
+            num_labels = shape[1]
+            clean = self.schedule.clean(
+                answer.flatten(0, 1), own.latent.flatten(0, 1), own.timestep.repeat_interleave(num_labels)
+            )
+            timestep = third.timestep[part].repeat_interleave(num_labels)
+            latent = third.latent.clone()
+            latent[part] = self.schedule.add_noise(clean, own.noise.flatten(0, 1), timestep).unflatten(0, shape)
+            rolled.append(_Noisy(third.clean, third.noise, third.timestep, latent))
+        return rolled
 
     def _one_step(self, count: int) -> int:
         """How many of so many questions are at t = T; they come first."""
         return round(self.config.loss.one_step_share * count)
+
+    def _rolled_out(self, count: int) -> slice:
+        """Those that continue from the network's own answer; they come next, and have image-level losses too."""
+        start = self._one_step(count)
+        return slice(start, start + round(self.config.loss.rollout_share * count))
 
     def _diffuse(self, questions: Questions, rng: np.random.Generator) -> _Noisy:
         """All samples of a question share timestep and noise, as they do when the question is asked in earnest."""
         images = questions.target.images
         count, num_labels = images.shape[:2]
         clean = self.codec.encode(images.flatten(0, 1))
-        one_step, last = self._one_step(count), self.schedule.last_timestep
+        one_step, rolled, last = self._one_step(count), self._rolled_out(count).stop, self.schedule.last_timestep
         timestep = torch.from_numpy(rng.integers(0, last + 1, count)).to(clean.device)
         timestep[:one_step] = last
         noise = torch.from_numpy(rng.standard_normal((count, *clean.shape[1:]), dtype=np.float32)).to(clean.device)
         if self.config.diffusion.multi_resolution_noise:
             strength = self.config.diffusion.multi_resolution_noise * timestep / last
-            strength[:one_step] = 0  # samplers start from white noise
+            strength[:rolled] = 0  # samplers start from white noise
             noise = multi_resolution_noise(noise, strength, rng)
         noise[: round(self.config.loss.zeros_share * one_step)] = 0
         noise, timesteps = noise.repeat_interleave(num_labels, dim=0), timestep.repeat_interleave(num_labels)
@@ -101,17 +153,12 @@ class Losses:
     def _of_task(self, questions: Questions, third: _Noisy, answer: Tensor) -> dict[str, Tensor]:
         """(B,) losses by their kind."""
         losses = {}
-        one_step, num_labels = self._one_step(len(answer)), answer.shape[1]
-        if one_step:
-            now = slice(0, one_step)
-            timestep = third.timestep[now].repeat_interleave(num_labels)
-            clean = self.schedule.clean(answer[now].flatten(0, 1), third.latent[now].flatten(0, 1), timestep)
-            images = self.codec.decode(clean).unflatten(0, (one_step, num_labels))
-            target = Target(questions.target.images[now], questions.target.valid[now])
-            truth = Truth(**{name: value[now] for name, value in vars(questions.truth).items()})
-            losses["one_step"] = self._image_losses[questions.task](images, target, truth)
-        if one_step < len(answer):
-            later = slice(one_step, None)
+        rolled = self._rolled_out(len(answer))
+        for name, part in (("one_step", slice(0, rolled.start)), ("rollout", rolled)):
+            if part.start < part.stop:
+                losses[name] = self._image_loss(questions, third, answer, part)
+        if rolled.stop < len(answer):
+            later, num_labels = slice(rolled.stop, None), answer.shape[1]
             clean, noise = third.clean[later].flatten(0, 1), third.noise[later].flatten(0, 1)
             timestep = third.timestep[later].repeat_interleave(num_labels)
             valid = questions.target.valid[later].repeat_interleave(num_labels, dim=0)
@@ -120,3 +167,12 @@ class Losses:
                 answer[later].flatten(0, 1), wanted, valid, self.config.loss.diffusion_norm
             ).view(-1, num_labels).mean(dim=1)  # fmt: skip
         return losses
+
+    def _image_loss(self, questions: Questions, third: _Noisy, answer: Tensor, part: slice) -> Tensor:
+        """(B,) loss of the images behind the decoder."""
+        shape = answer[part].shape[:2]
+        timestep = third.timestep[part].repeat_interleave(shape[1])
+        clean = self.schedule.clean(answer[part].flatten(0, 1), third.latent[part].flatten(0, 1), timestep)
+        images = self.codec.decode(clean).unflatten(0, shape)
+        target = Target(questions.target.images[part], questions.target.valid[part])
+        return self._image_losses[questions.task](images, target, questions.truth[part])
