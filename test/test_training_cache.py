@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_runs import render_cache, tiny
+from training_runs import render_cache, seeing_normals, tiny
 
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.scenes import EVALUATION_SEED, render_pairs
@@ -16,10 +16,13 @@ from diffusion_perception_ros.training.batches import Batches, Questions
 from diffusion_perception_ros.training.cache import (
     VALIDATION_SEED,
     PairCache,
+    pair_type,
     render_records,
     unpack_masks,
     write_shard,
 )
+from diffusion_perception_ros.training.config import TrainingConfig
+from diffusion_perception_ros.training.sources_scenes import SceneSource
 
 CPU = torch.device("cpu")
 
@@ -43,6 +46,27 @@ def test_records_hold_what_the_scenes_are() -> None:
     np.testing.assert_allclose(records["flow"].astype(np.float32), pairs.flow.numpy(), rtol=1e-3, atol=1e-4)
     for name, mask in unpack_masks(records["masks"]).items():
         assert (mask == getattr(pairs, name).numpy()).all()
+
+
+def test_normals_are_kept_only_where_they_are_wanted(tmp_path: Path) -> None:
+    """Pairs with normals are in files of their own, and the others are as they were without."""
+    plain, rich = render_records([3, 4], 32), render_records([3, 4], 32, normals=True)
+    assert [(name, plain.dtype[name].base.name, plain.dtype[name].shape) for name in plain.dtype.names or ()] == [
+        ("image", "uint8", (32, 32, 3)),
+        ("next_image", "uint8", (32, 32, 3)),
+        ("depth", "float16", (32, 32)),
+        ("flow", "float16", (32, 32, 2)),
+        ("masks", "uint8", (32, 32)),
+    ]
+    np.testing.assert_allclose(rich["normals"], render_pairs([3, 4], 32, 32).normals, atol=1e-3)
+    assert all((rich[name] == plain[name]).all() for name in plain.dtype.names or ())
+    caches = [PairCache(tmp_path, 16, shard_size=2, first_seed=7, workers=0, normals=n) for n in (False, True)]
+    for cache in caches:
+        write_shard(cache.path(0), cache.seeds(0), 16, cache.normals)
+    assert [cache.path(0).name for cache in caches] == ["pairs_16_7_2.npy", "pairs_normals_16_7_2.npy"]
+    for normals in (False, True):
+        cache = PairCache(tmp_path, 16, shard_size=2, first_seed=7, workers=0, normals=normals)
+        assert cache.read(np.array([1, 0])).dtype == pair_type(16, normals)
 
 
 def test_pairs_are_found_by_their_number(cache: PairCache) -> None:
@@ -87,19 +111,23 @@ def same(a: list[Questions], b: list[Questions]) -> bool:
     )
 
 
+def batches_of(config: TrainingConfig, cache: PairCache, process: int = 0) -> Batches:
+    return Batches(config, [SceneSource(config, cache, CPU)], process)
+
+
 def test_a_step_has_one_batch(cache: PairCache) -> None:
-    batches = Batches(tiny(), cache, CPU)
-    assert same(batches.make(5, 0), Batches(tiny(), cache, CPU).make(5, 0))
+    batches = batches_of(tiny(), cache)
+    assert same(batches.make(5, 0), batches_of(tiny(), cache).make(5, 0))
     assert not same(batches.make(5, 0), batches.make(6, 0))
     assert not same(batches.make(5, 0), batches.make(5, 1))
-    assert not same(batches.make(5, 0), Batches(tiny(), cache, CPU, process=1).make(5, 0))
-    assert not same(batches.make(5, 0), Batches(tiny(seed=9), cache, CPU).make(5, 0))
+    assert not same(batches.make(5, 0), batches_of(tiny(), cache, process=1).make(5, 0))
+    assert not same(batches.make(5, 0), batches_of(tiny(seed=9), cache).make(5, 0))
 
 
 def test_stream_is_every_part_of_every_step(cache: PairCache) -> None:
     config = tiny(steps=4)
     config = replace(config, optimizer=replace(config.optimizer, accumulation=2))
-    batches = Batches(config, cache, CPU)
+    batches = batches_of(config, cache)
     made = list(batches.stream(2))
     assert [(step, part) for step, part, _ in made] == [(2, 0), (2, 1), (3, 0), (3, 1)]
     for step, part, questions in made:
@@ -110,7 +138,7 @@ def test_stream_is_every_part_of_every_step(cache: PairCache) -> None:
 def test_questions_are_asked_as_the_pipeline_asks(cache: PairCache) -> None:
     plain = tiny()
     plain = replace(plain, data=replace(plain.data, flip=0.0, photometric=0.0))
-    depth, amodal, flow = Batches(plain, cache, CPU).make(0, 0)
+    depth, amodal, flow = batches_of(plain, cache).make(0, 0)
     assert [questions.task for questions in (depth, amodal, flow)] == ["depth", "amodal", "flow"]
     assert (depth.prompt == 1).all()
     assert set(amodal.prompt.unique().tolist()) <= {-1.0, 1.0}
@@ -126,12 +154,25 @@ def test_questions_are_asked_as_the_pipeline_asks(cache: PairCache) -> None:
         )
 
 
+def test_normals_are_asked_with_the_image_alone(tmp_path: Path) -> None:
+    config = seeing_normals(tiny())
+    cache = PairCache(render_cache(tmp_path, normals=True), 32, shard_size=8, first_seed=0, workers=0, normals=True)
+    *others, normals = batches_of(config, cache).make(0, 0)
+    assert [questions.task for questions in others] == ["depth", "amodal", "flow"]
+    assert normals.task == "normals"
+    assert (normals.prompt == 1).all()
+    assert normals.target.images.shape == (2, 1, 3, 32, 32)
+    assert normals.target.valid.all()  # also the sky, where there is no surface
+    lengths = normals.target.images.norm(dim=2)
+    assert ((lengths - 1).abs().lt(1e-2) | (lengths == 0)).all()
+
+
 def test_the_window_moves(cache: PairCache) -> None:
     config = tiny(steps=100)
-    assert Batches(config, cache, CPU).window(99) == (0, 2)
+    assert SceneSource(config, cache, CPU).window(99) == (0, 2)
     config = replace(config, data=replace(config.data, refresh_steps=10))
-    assert Batches(config, cache, CPU).window(9) == (0, 2)
-    assert Batches(config, cache, CPU).window(35) == (3, 5)
+    assert SceneSource(config, cache, CPU).window(9) == (0, 2)
+    assert SceneSource(config, cache, CPU).window(35) == (3, 5)
 
 
 def test_held_out_scenes_are_never_trained_on(cache: PairCache) -> None:
@@ -139,4 +180,4 @@ def test_held_out_scenes_are_never_trained_on(cache: PairCache) -> None:
     config = tiny()
     config = replace(config, data=replace(config.data, first_seed=VALIDATION_SEED - 20))
     with pytest.raises(InputError, match="held out"):
-        Batches(config, cache, CPU)
+        SceneSource(config, cache, CPU)

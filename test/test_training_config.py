@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from ruamel.yaml import YAML
-from training_runs import CONFIGS, tiny
+from training_runs import CONFIGS, generalist, tiny
 
+import diffusion_perception_ros
 from diffusion_perception_ros.errors import InputError
-from diffusion_perception_ros.training import load_config
+from diffusion_perception_ros.pipeline import PerceptionPipeline
+from diffusion_perception_ros.training import CodecConfig, GeneralistConfig, load_config
+from diffusion_perception_ros.training.codec_network import make_network
 from diffusion_perception_ros.training.initialize import make_codec, make_transformer
 
 
@@ -20,20 +23,29 @@ def test_shipped_configurations_are_in_order(path: Path) -> None:
     config = load_config(path)
     assert config.name == path.stem
     assert config.questions().keys() == config.tasks.keys()
+    if isinstance(config, CodecConfig):
+        with torch.device("meta"):
+            assert isinstance(make_network(config), torch.nn.Module)
+        return
+    assert isinstance(config, GeneralistConfig)
     codec = make_codec(config)
     with torch.device("meta"):
         transformer = make_transformer(replace(config, seed=0), codec)
     assert transformer.config.sample_size * codec.downscale == config.resolution
 
 
-def test_the_embedded_checkpoint_fits_and_is_mostly_asked_for_depth() -> None:
-    config = load_config(CONFIGS / "small.yaml")
-    half_precision_bytes = 2 * sum(p.numel() for p in make_transformer(config, make_codec(config)).parameters())
-    assert half_precision_bytes < 23e6
-    counts = config.questions()
-    samples = {name: count * len(config.tasks[name].labels) for name, count in counts.items()}
-    assert sum(samples.values()) == config.batch_size
-    assert samples["depth"] >= 0.4 * config.batch_size
+def test_the_embedded_checkpoint_is_the_small_one_and_fits() -> None:
+    """What comes with the package is what its configuration makes, and at most 24 MB."""
+    config = generalist(CONFIGS / "small.yaml")
+    pipe = PerceptionPipeline.embedded("cpu")
+    assert pipe.metadata == config.metadata()
+    with torch.device("meta"):
+        sizes = make_transformer(config, make_codec(config)).state_dict()
+    assert {name: value.shape for name, value in pipe.transformer.state_dict().items()} == {
+        name: value.shape for name, value in sizes.items()
+    }
+    folder = Path(diffusion_perception_ros.__file__).with_name("weights")
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 24e6
 
 
 @pytest.mark.parametrize(
@@ -55,6 +67,8 @@ def test_the_embedded_checkpoint_fits_and_is_mostly_asked_for_depth() -> None:
         ("resolution: 32", "resolution: 32\ndiffusion: 3", "diffusion must be a mapping"),
         ("resolution: 32", "resolution: [32", "not readable as YAML"),
         ("share: 0.5", "share: 0", "share above 0"),
+        ("optimizer:", "loss: {zeros_share: 1.5}\noptimizer:", "zeros_share is 1.5"),
+        ("optimizer:", "loss: {one_step_share: 0.7, rollout_share: 0.4}\noptimizer:", "more than the whole batch"),
         ("optimizer:", "optimizer:\n  betas: [0.9]", "betas must have 2 entries"),
         ("optimizer:", "optimizer:\n  name: sgd", "optimizer 'sgd' is unknown"),
     ],
@@ -69,6 +83,40 @@ def test_errors_name_the_place(tmp_path: Path, old: str, new: str, sentence: str
     assert sentence in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("stage: codec", "stage: vae", "stage is 'vae'; use generalist or codec"),
+        ("stage: codec\n", "", "unknown setting 'codec'"),
+        ("kind: AutoencoderKL", "kind: VQModel", "the kind 'VQModel' is unknown; use AutoencoderKL or AutoencoderTiny"),
+        ("kind: AutoencoderKL", "kind: AutoencoderTiny", "as many channels at all resolutions, not [8, 16]"),
+        ("block_channels: [8, 16]", "block_channels: [8, 0]", "must be at least 1"),
+        ("block_channels: [8, 16]", "block_channels: []", "must be at least 1"),
+        ("block_channels: [8, 16]", "block_channels: [8, 8, 8, 8, 8, 8, 8]", "no multiple of 64"),
+        ("kl: 0.0001", "kl: -1", "kl is -1.0; give 0 or a number above"),
+        ("loss:", "diffusion: {}\nloss:", "unknown setting 'diffusion'"),
+    ],
+)
+def test_errors_about_a_codec(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    text = (CONFIGS / "tiny_codec.yaml").read_text()
+    assert old in text
+    path = tmp_path / "run.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError) as error:
+        load_config(path)
+    assert sentence in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_a_tiny_autoencoder_has_no_divergence(tmp_path: Path) -> None:
+    text = (CONFIGS / "tiny_codec.yaml").read_text()
+    text = text.replace("AutoencoderKL", "AutoencoderTiny").replace("[8, 16]", "[8, 8]")
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"no distribution to sample from; leave out loss\.kl"):
+        load_config(path)
 
 
 def test_whole_numbers_are_numbers_and_null_is_nothing(tmp_path: Path) -> None:

@@ -68,6 +68,44 @@ def test_upcycling_keeps_old_labels_and_the_null_label_last() -> None:
     torch.testing.assert_close(new[1001], old[250:500].mean(dim=0))
 
 
+@torch.inference_mode()
+def test_a_dense_generalist_is_upcycled_task_by_task() -> None:
+    """Patch kernels and labels are those of the tasks, and the resolution may be another."""
+    source = generalist(num_experts=0)
+    target = generalist(num_experts_per_tok=SMALL["num_experts"])
+    upcycle(source.state_dict(), target)
+    latent, timestep, labels = torch.randn(4, 12, 8, 8), torch.tensor([300]), torch.tensor([1000, 1001, 1002, 1003])
+    want = source(latent, timestep, labels).sample
+    torch.testing.assert_close(target(latent, timestep, labels).sample, want, rtol=1e-4, atol=1e-4)
+    larger = generalist(num_experts_per_tok=SMALL["num_experts"], sample_size=12)
+    embedding = larger.pos_embed.clone()
+    upcycle(source.state_dict(), larger)
+    assert torch.equal(larger.pos_embed, embedding)
+    assert torch.equal(larger.x_embedder.weight, source.x_embedder.weight)
+
+
+@torch.inference_mode()
+def test_a_checkpoint_goes_on_at_another_resolution(tmp_path: Path) -> None:
+    config = tiny()
+    make_transformer(config, make_codec(config)).save_pretrained(tmp_path / "transformer")
+    PixelUnshuffleCodec(4).save(tmp_path / "vae")
+    config = replace(config, resolution=48, seed=5, model=replace(config.model, init=tmp_path))
+    resized = make_transformer(config, make_codec(config))
+    assert resized.config.sample_size == 12
+    fresh = make_transformer(replace(config, model=replace(config.model, init=None)), make_codec(config))
+    weights = {name: weight for name, weight in resized.state_dict().items() if name != "pos_embed"}
+    assert fresh.load_state_dict(weights, strict=False).missing_keys == ["pos_embed"]
+    latent, timestep, label = torch.randn(1, 144, 12, 12), torch.tensor([300]), torch.tensor([1002])
+    assert torch.equal(resized(latent, timestep, label).sample, fresh(latent, timestep, label).sample)
+    resized.save_pretrained(tmp_path / "again")
+    assert torch.equal(DiTMoETransformer.from_pretrained(tmp_path / "again").pos_embed, fresh.pos_embed)
+
+
+def test_starting_twice() -> None:
+    with pytest.raises(InputError, match="init and upcycle both say where to start; set one of them to null"):
+        replace(tiny().model, init=Path("a"), upcycle=Path("b"))
+
+
 def test_upcycling_what_does_not_fit() -> None:
     deeper = generalist(num_layers=3)
     with pytest.raises(InputError, match=r"the dense weights lack 'blocks\.2"):
@@ -91,3 +129,5 @@ def test_a_run_can_start_from_a_dense_checkpoint(tmp_path: Path) -> None:
     assert transformer.config.out_channels == 96
     for expert in transformer.state_dict()["blocks.1.mlp.fc1.weight"]:
         assert torch.equal(expert, source.state_dict()["blocks.1.mlp.fc1.weight"])
+    with pytest.raises(InputError, match="its num_attention_heads is 2, but the run's is 4; make them equal"):
+        make_transformer(replace(config, model=replace(config.model, num_attention_heads=4)), codec)

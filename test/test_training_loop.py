@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
-from training_runs import CONFIGS, render_cache, tiny
+from training_runs import CONFIGS, generalist, render_cache, tiny
 
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.pipeline import PerceptionPipeline
-from diffusion_perception_ros.training import TrainingConfig, load_config, train
-from diffusion_perception_ros.training.log import Log
+from diffusion_perception_ros.training import GeneralistConfig, train
+from diffusion_perception_ros.training.log import Log, read_rows
 from diffusion_perception_ros.training.state import load_state, save_state
 
 STEPS = 80
@@ -71,10 +71,10 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, pairs: Path) -> tuple[TrainingConfig, Path]:
+def whole(tmp_path_factory: pytest.TempPathFactory, pairs: Path) -> tuple[GeneralistConfig, Path]:
     """A run that nothing interrupts."""
     folder = tmp_path_factory.mktemp("whole")
-    config = load_config(write_config(folder, pairs))
+    config = generalist(write_config(folder, pairs))
     torch.set_num_threads(1)
     outcome = train(config, folder / "out")
     assert (outcome.step, outcome.reason) == (STEPS, "finished")
@@ -82,7 +82,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, pairs: Path) -> tuple[Traini
 
 
 def test_a_killed_run_resumes_to_the_same_loss_curve(
-    whole: tuple[TrainingConfig, Path], pairs: Path, tmp_path: Path
+    whole: tuple[GeneralistConfig, Path], pairs: Path, tmp_path: Path
 ) -> None:
     config, uninterrupted = whole
     out = tmp_path / "out"
@@ -122,13 +122,13 @@ def test_ctrl_c_saves_and_ends_with_one_sentence(pairs: Path, tmp_path: Path) ->
     PerceptionPipeline.from_pretrained(out / "last")
 
 
-def test_the_loss_falls(whole: tuple[TrainingConfig, Path]) -> None:
+def test_the_loss_falls(whole: tuple[GeneralistConfig, Path]) -> None:
     losses = [float(row["loss"]) for row in curve(whole[1])]
     assert len(losses) == STEPS
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
-def test_checkpoints_load_and_are_the_average(whole: tuple[TrainingConfig, Path]) -> None:
+def test_checkpoints_load_and_are_the_average(whole: tuple[GeneralistConfig, Path]) -> None:
     config, out = whole
     state = load_state(out / "state.pt")
     for name in ("best", "last"):
@@ -148,20 +148,20 @@ def test_checkpoints_load_and_are_the_average(whole: tuple[TrainingConfig, Path]
         assert output.amodal is not None
 
 
-def test_logs_and_sheets(whole: tuple[TrainingConfig, Path]) -> None:
+def test_logs_and_sheets(whole: tuple[GeneralistConfig, Path]) -> None:
     out = whole[1]
-    (row,) = Log(out / "validation.csv", STEPS).rows()
+    (row,) = read_rows(out / "validation.csv")
     names = {"abs_rel_1", "delta1_1", "epe_1", "epe_ratio_1", "iou_1", "iou_hidden_1"}
-    assert row.keys() == {"step", "minutes", "badness"} | names
+    assert row.keys() == {"step", "minutes", "flops", "badness"} | names
     assert all(math.isfinite(float(value)) for value in row.values())
     (sheet,) = (out / "sheets").iterdir()
     assert sheet.name == f"{STEPS:07d}.png"
     assert sheet.read_bytes().startswith(b"\x89PNG")
-    kinds = {"depth_one_step", "depth_diffusion", "amodal_one_step", "flow_one_step", "flow_diffusion", "balance"}
-    assert kinds <= curve(out)[0].keys()
+    kinds = {"depth_one_step", "depth_diffusion", "amodal_one_step", "flow_one_step", "flow_diffusion"}
+    assert kinds | {"balance", "task_loss", "flops"} <= curve(out)[0].keys()
 
 
-def test_a_finished_run_has_nothing_left_to_do(whole: tuple[TrainingConfig, Path]) -> None:
+def test_a_finished_run_has_nothing_left_to_do(whole: tuple[GeneralistConfig, Path]) -> None:
     config, out = whole
     with pytest.raises(InputError, match="holds a run already; go on with --resume"):
         train(config, out)
@@ -173,20 +173,20 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
         train(tiny(), tmp_path / "none", resume=True)
 
 
-def test_resuming_another_network(whole: tuple[TrainingConfig, Path]) -> None:
+def test_resuming_another_network(whole: tuple[GeneralistConfig, Path]) -> None:
     config, out = whole
     wider = replace(config, model=replace(config.model, mlp_size=128))
     with pytest.raises(InputError, match="of other sizes; choose another output folder"):
         train(wider, out, resume=True)
 
 
-def test_time_is_over(whole: tuple[TrainingConfig, Path], tmp_path: Path) -> None:
+def test_time_is_over(whole: tuple[GeneralistConfig, Path], tmp_path: Path) -> None:
     outcome = train(replace(whole[0], max_minutes=1e-6), tmp_path / "out")
     assert (outcome.step, outcome.reason) == (1, "time")
     assert load_state(tmp_path / "out" / "state.pt")["step"] == 1
 
 
-def test_fine_tuning_starts_from_a_checkpoint(whole: tuple[TrainingConfig, Path], tmp_path: Path) -> None:
+def test_fine_tuning_starts_from_a_checkpoint(whole: tuple[GeneralistConfig, Path], tmp_path: Path) -> None:
     config, out = whole
     finer = replace(config, model=replace(config.model, init=out / "last"), max_minutes=1e-6)
     train(finer, tmp_path / "out")
@@ -224,5 +224,23 @@ def test_log_drops_what_comes_after_the_state(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write("4,")  # cut off by a crash
     text = path.read_text()
-    assert [row["step"] for row in Log(path, 2).rows()] == ["1", "2"]
+    Log(path, 3)
+    assert path.read_text() == text.removesuffix("4,")
+    Log(path, 2)
+    assert [row["step"] for row in read_rows(path)] == ["1", "2"]
     assert text.startswith(path.read_text())
+    Log(path, 0)
+    assert not path.exists()
+
+
+def test_a_log_takes_further_columns(tmp_path: Path) -> None:
+    path = tmp_path / "losses.csv"
+    Log(path, 0).write(1, {"loss": 0.5, "minutes": 1})
+    log = Log(path, 1)
+    log.write(2, {"loss": 0.25, "flops": 3e12})
+    log.write(3, {"flops": 4e12})
+    assert read_rows(path) == [
+        {"step": "1", "loss": "0.5", "minutes": "1", "flops": ""},
+        {"step": "2", "loss": "0.25", "minutes": "", "flops": "3e+12"},
+        {"step": "3", "loss": "", "minutes": "", "flops": "4e+12"},
+    ]

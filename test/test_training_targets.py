@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from training_runs import tiny
+from training_runs import seeing_normals, tiny
 
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.metadata import TargetEncoding
@@ -17,26 +17,27 @@ from diffusion_perception_ros.tasks import DecodeContext, Target, Truth, find_ta
 from diffusion_perception_ros.tasks.geometry import Geometry
 from diffusion_perception_ros.training.augmentation import mirror, mirror_truth, photometric
 from diffusion_perception_ros.training.cache import render_records, unpack_masks
+from diffusion_perception_ros.training.frames import Frames
 
 SIZE = 32
 
 
 def scenes(count: int = 3) -> Truth:
-    records = render_records(range(count), SIZE)
+    records = render_records(range(count), SIZE, normals=True)
     masks = {name: torch.from_numpy(mask) for name, mask in unpack_masks(records["masks"]).items()}
-    flow = torch.from_numpy(records["flow"]).float().permute(0, 3, 1, 2)
+    flow, normals = (torch.from_numpy(records[name]).float().permute(0, 3, 1, 2) for name in ("flow", "normals"))
     depth = torch.from_numpy(records["depth"]).float()
-    return Truth(depth, flow, masks["flow_valid"], masks["visible"], masks["amodal"])
+    return Truth(depth, flow, masks["flow_valid"], masks["visible"], masks["amodal"], normals)
 
 
 def encode(task: str, truth: Truth) -> Target:
-    encoding = tiny().metadata().tasks[task]
-    return find_task(task).encode_target(truth, encoding, tiny().metadata().flow_reference_size)
+    metadata = seeing_normals(tiny()).metadata()
+    return find_task(task).encode_target(truth, metadata.tasks[task], metadata.flow_reference_size)
 
 
 def decode(task: str, target: Target, visible: np.ndarray | None = None) -> list[dict[str, np.ndarray]]:
     """Each sample's answer at the network's resolution."""
-    metadata = tiny().metadata()
+    metadata = seeing_normals(tiny()).metadata()
     answers = []
     for i, images in enumerate(target.images):
         masks = {} if visible is None else {1: visible[i]}
@@ -114,14 +115,48 @@ def test_masks_there_and_back() -> None:
         assert (instance.mask == (truth.amodal[i] | truth.visible[i]).numpy()).all()
 
 
-def test_appearance_of_hidden_parts_is_unknown() -> None:
+def test_normals_there_and_back() -> None:
+    truth = scenes()
+    assert truth.normals is not None
+    truth.normals[2, :, :4] = torch.nan
+    target = encode("normals", truth)
+    for normals, valid, fields in zip(truth.normals, target.valid, decode("normals", target), strict=True):
+        decoded = torch.from_numpy(fields["normals"]).permute(2, 0, 1)
+        surface = normals.norm(dim=0) > 0.5
+        torch.testing.assert_close(decoded[:, surface], normals[:, surface], rtol=0, atol=1e-3)
+        assert decoded[:, ~surface].isnan().all()  # the sky, and what is unknown
+        assert torch.equal(valid, ~normals[0].isnan())
+    assert not target.valid[2, :4].any()
+    assert target.images.isfinite().all()
+
+
+def test_appearance_there_and_back() -> None:
+    """The object's picture on white, whose mask is what is not white."""
+    appearance = torch.ones(1, 3, SIZE, SIZE)
+    appearance[..., 4:20, 4:20] = torch.tensor([0.2, 0.4, 0.6]).view(3, 1, 1)
+    visible = torch.zeros(1, SIZE, SIZE, dtype=torch.bool)
+    visible[:, 4:20, 4:10] = True
+    amodal = appearance[:, 0] < 1
+    truth = replace(scenes(1), visible=visible, amodal=amodal, appearance=appearance)
+    encoding = find_task("amodal").released
+    assert encoding is not None
+    target = find_task("amodal").encode_target(truth, encoding, (SIZE, SIZE))
+    assert target.valid.all()
+    context = DecodeContext(encoding, Geometry(SIZE, SIZE, SIZE), (SIZE, SIZE), "standardize", {1: visible[0].numpy()})
+    (instance,) = find_task("amodal").decode(target.images[None], context)["amodal"]
+    assert (instance.mask == amodal[0].numpy()).all()
+    assert instance.appearance[10, 15].tolist() == [51, 102, 153]
+    assert instance.appearance[25, 25].tolist() == [255, 255, 255]
+
+
+def test_appearance_of_hidden_parts_of_scenes_is_unknown() -> None:
     encoding = find_task("amodal").released
     assert encoding is not None
     with pytest.raises(InputError, match="no training targets of the kind 'rgb_on_white'"):
         find_task("amodal").encode_target(scenes(1), encoding, (SIZE, SIZE))
 
 
-@pytest.mark.parametrize("task", ["depth", "flow", "amodal"])
+@pytest.mark.parametrize("task", ["depth", "flow", "amodal", "normals"])
 def test_mirrored_targets_are_mirrored_as_predictions_are(task: str) -> None:
     """What the pipeline undoes for flipped ensemble members is what training does to samples."""
     truth = scenes(2)
@@ -133,11 +168,24 @@ def test_mirrored_targets_are_mirrored_as_predictions_are(task: str) -> None:
 
 
 def test_photometric_changes_are_shared_by_both_frames() -> None:
-    image = torch.rand(4, 3, 8, 8) * 0.5 + 0.25
-    changed, same = photometric(image, image, 1.0, np.random.default_rng(0))
-    assert changed.min() >= 0
-    assert changed.max() <= 1
-    assert (changed - image).abs().mean() > 0.02
-    assert (changed - same).abs().mean() < 0.3 * (changed - image).abs().mean()
-    untouched, _ = photometric(image, image, 0.0, np.random.default_rng(0))
-    torch.testing.assert_close(untouched, image)
+    image = torch.rand(4, 3, SIZE, SIZE) * 0.5 + 0.25
+    frames = Frames(image, image, scenes(4))
+    changed = photometric(frames, 1.0, np.random.default_rng(0))
+    assert changed.image.min() >= 0
+    assert changed.image.max() <= 1
+    assert (changed.image - image).abs().mean() > 0.02
+    assert (changed.image - changed.next_image).abs().mean() < 0.3 * (changed.image - image).abs().mean()
+    untouched = photometric(frames, 0.0, np.random.default_rng(0))
+    torch.testing.assert_close(untouched.image, image)
+
+
+def test_an_object_changes_its_colours_as_its_picture_does() -> None:
+    """Where it is seen it looks as in the image, and the white around it is no part of the picture."""
+    truth = scenes(2)
+    image = torch.rand(2, 3, SIZE, SIZE) * 0.5 + 0.25
+    appearance = torch.where(truth.amodal[:, None], image, 1.0)
+    changed = photometric(Frames(image, image, replace(truth, appearance=appearance)), 1.0, np.random.default_rng(0))
+    assert changed.truth.appearance is not None
+    inside = truth.amodal[:, None].expand_as(image)
+    torch.testing.assert_close(changed.truth.appearance[inside], changed.image[inside])
+    assert (changed.truth.appearance[~inside] == 1).all()

@@ -10,10 +10,12 @@ _EPILOG = """\
 examples:
   diffusion-perception train config/training/small.yaml
   diffusion-perception train config/training/small.yaml --out runs/small --resume
+  diffusion-perception train config/training/codec.yaml --out runs/codec
   accelerate launch --multi-gpu -m diffusion_perception_ros train config/training/small.yaml
 
 Ctrl-C ends the run after the step in progress; --resume goes on from there, or from the last state before a crash. The
-output holds best/ and last/, which are checkpoints for --checkpoint, logs, sample sheets and the state.
+output holds best/ and last/, which are checkpoints for --checkpoint (image codecs for model.codec, if the file says
+stage: codec), logs, sample sheets and the state.
 
 exit status:
   0 all steps were taken, or the time that the file allows is over, 2 unusable input or arguments, 130 interrupted
@@ -24,8 +26,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Declare the command and its options."""
     parser = subparsers.add_parser(
         "train",
-        help="train a checkpoint on generated scenes",
-        description="Train a checkpoint on generated scenes, as a YAML file says.",
+        help="train a checkpoint on generated scenes and on datasets",
+        description="Train a checkpoint on generated scenes, and on datasets in their official layouts, as a YAML file "
+        "says.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

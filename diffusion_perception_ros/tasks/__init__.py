@@ -7,6 +7,7 @@ from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.tasks.amodal import Amodal
 from diffusion_perception_ros.tasks.depth import Depth
 from diffusion_perception_ros.tasks.flow import Flow
+from diffusion_perception_ros.tasks.normals import Normals
 from diffusion_perception_ros.tasks.target import Target, Truth
 from diffusion_perception_ros.tasks.task import DecodeContext, Picture, Task
 
@@ -71,12 +72,13 @@ def check_encoding(name: str, encoding: TargetEncoding) -> None:
         raise InputError(
             f"task {name!r} does not know the target encoding {encoding.kind!r}; it knows {', '.join(task.kinds)}."
         )
-    if len(encoding.labels) != task.num_labels:
-        raise InputError(f"task {name!r} has the labels {encoding.labels}; it needs {task.num_labels}.")
+    num_labels = task.num_labels.get(encoding.kind, 1)
+    if len(encoding.labels) != num_labels:
+        raise InputError(f"task {name!r} has the labels {encoding.labels}; {encoding.kind!r} needs {num_labels}.")
     missing = [parameter for parameter in task.kinds[encoding.kind] if parameter not in encoding.parameters]
     if missing:
         raise InputError(f"the encoding {encoding.kind!r} of task {name!r} lacks the parameter {missing[0]!r}.")
 
 
-for _task in (Depth(), Flow(), Amodal()):
+for _task in (Depth(), Flow(), Amodal(), Normals()):
     register(_task)

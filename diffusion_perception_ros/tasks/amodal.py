@@ -26,6 +26,10 @@ class Amodal(Task):
     name = "amodal"
     released = TargetEncoding("rgb_on_white", labels=(1001,), parameters={"threshold": 230.0})
     kinds: ClassVar[Mapping[str, tuple[str, ...]]] = {"rgb_on_white": ("threshold",), "mask": ()}
+    learned_from: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "rgb_on_white": ("visible", "amodal", "appearance"),
+        "mask": ("visible", "amodal"),
+    }
     requires: ClassVar[tuple[str, ...]] = ("visible_masks",)
 
     def prompts(self, encoding: TargetEncoding, instances: Sequence[int]) -> list[Picture]:
@@ -54,11 +58,14 @@ class Amodal(Task):
         return {"amodal": instances}
 
     def encode_target(self, truth: Truth, encoding: TargetEncoding, flow_reference_size: tuple[int, int]) -> Target:
-        """The mask as -1 and 1; nobody knows what hidden parts look like, so ``rgb_on_white`` cannot be made."""
-        if encoding.kind != "mask":
+        """The mask as -1 and 1, or the picture of the whole object, where it is known."""
+        everywhere = torch.ones_like(truth.amodal)
+        if encoding.kind == "mask":
+            images = truth.amodal.to(torch.float32).mul(2).sub(1)
+            return Target(images[:, None, None].expand(-1, 1, 3, -1, -1), everywhere)
+        if truth.appearance is None:
             return super().encode_target(truth, encoding, flow_reference_size)
-        images = truth.amodal.to(torch.float32).mul(2).sub(1)
-        return Target(images[:, None, None].expand(-1, 1, 3, -1, -1), torch.ones_like(truth.amodal))
+        return Target(truth.appearance.mul(2).sub(1).unsqueeze(1), everywhere)
 
 
 def _threshold(images: Tensor, encoding: TargetEncoding) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ class Depth(Task):
     name = "depth"
     released = TargetEncoding("affine", labels=(1000,), image_interpolation="nearest-exact")
     kinds: ClassVar[Mapping[str, tuple[str, ...]]] = {"affine": (), "log": ("log_range",)}
+    learned_from: ClassVar[Mapping[str, tuple[str, ...]]] = {"affine": ("depth",), "log": ("depth",)}
 
     def prompts(self, encoding: TargetEncoding, instances: Sequence[int]) -> list[Picture]:
         """All ones: every pixel is wanted."""
@@ -43,8 +45,11 @@ class Depth(Task):
         x, spread = ensemble_depth(members, context.aligner)
         if len(members) > 1 and context.aligner == "released":  # in [0, 1]
             x, spread = x * 2 - 1, spread * 2 if spread is not None else None
-        depth = self._relative(context.geometry.to_input(x).clamp(-1, 1), context.encoding)
-        fields: dict[str, Any] = {"depth_relative": depth.cpu().numpy()}
+        depth = _relative(context.geometry.to_input(x), context.encoding)
+        fields: dict[str, Any] = {
+            "depth_relative": depth.cpu().numpy(),
+            "depth_median": median_depth(context.encoding),
+        }
         if spread is not None:
             slope = depth * context.encoding.parameters["log_range"] if context.encoding.kind == "log" else 0.5
             fields["depth_uncertainty"] = (context.geometry.to_input(spread) * slope).cpu().numpy()
@@ -52,19 +57,43 @@ class Depth(Task):
 
     def encode_target(self, truth: Truth, encoding: TargetEncoding, flow_reference_size: tuple[int, int]) -> Target:
         """``affine`` is linear between the quantiles; beyond the range clipped, so the sky is as far as far can be."""
-        known = torch.where(truth.depth.isfinite(), truth.depth, torch.nan).flatten(1)
-        if encoding.kind == "log":
-            near = known.nanmedian(dim=1).values.view(-1, 1, 1)
-            images = (truth.depth.clamp_min(1e-6) / near).log() / encoding.parameters["log_range"]
-        else:
-            near, far = known.nanquantile(known.new_tensor([0.02, 0.98]), dim=1).view(2, -1, 1, 1)
-            # A wall parallel to the image has one depth only.
-            images = ((truth.depth - near) / (far - near).clamp_min(1e-6)).mul(2).sub(1)
-        valid = ~truth.depth.isnan() & near.isfinite()  # an image without any known depth has no target
+        images = _network_values(truth.depth, encoding)
+        valid = ~images.isnan()
         images = torch.where(valid, images.clamp(-1, 1), -1.0)
         return Target(images[:, None, None].expand(-1, 1, 3, -1, -1), valid)
 
-    @staticmethod
-    def _relative(x: Tensor, encoding: TargetEncoding) -> Tensor:
-        """Network values to depth in [0, 1]."""
-        return (encoding.parameters["log_range"] * (x - 1)).exp() if encoding.kind == "log" else (x + 1) / 2
+
+def median_depth(encoding: TargetEncoding) -> float | None:
+    """The ``depth_relative`` that stands for a frame's median depth; None where the encoding does not tell."""
+    return math.exp(-encoding.parameters["log_range"]) if encoding.kind == "log" else None
+
+
+def faultless_depth(depth: Tensor, encoding: TargetEncoding) -> Tensor:
+    """What a checkpoint that makes no mistakes would say of metric depth, for pictures beside its predictions.
+
+    Args:
+        depth: (B, H, W) metres; infinite in the sky, NaN where unknown.
+        encoding: The checkpoint's encoding of depth.
+
+    Returns:
+        (B, H, W) as ``depth_relative``, NaN where unknown.
+    """
+    return _relative(_network_values(depth, encoding), encoding)
+
+
+def _network_values(depth: Tensor, encoding: TargetEncoding) -> Tensor:
+    """(B, H, W) metres to network values, not clipped; NaN where nothing is known."""
+    known = torch.where(depth.isfinite(), depth, torch.nan).flatten(1)
+    if encoding.kind == "log":
+        median = known.nanmedian(dim=1).values.view(-1, 1, 1)
+        return torch.log(depth.clamp_min(1e-6) / median) / encoding.parameters["log_range"]
+    near, far = known.nanquantile(known.new_tensor([0.02, 0.98]), dim=1).view(2, -1, 1, 1)
+    # A wall parallel to the image has one depth only.
+    values: Tensor = ((depth - near) / (far - near).clamp_min(1e-6)).mul(2).sub(1)
+    return values
+
+
+def _relative(x: Tensor, encoding: TargetEncoding) -> Tensor:
+    """Network values, clipped, to depth in [0, 1]."""
+    x = x.clamp(-1, 1)
+    return (encoding.parameters["log_range"] * (x - 1)).exp() if encoding.kind == "log" else (x + 1) / 2

@@ -62,14 +62,16 @@ class Task(ABC):
         name: What users write.
         released: The released generalist's encoding, None for a task it was not trained for.
         kinds: The encodings that ``decode`` knows, with the names of the parameters each needs.
-        num_labels: Class labels, and so images, of one answer.
+        learned_from: The encodings that ``encode_target`` knows, with the fields of ``Truth`` that each is made from.
+        num_labels: Class labels, and so images, of one answer, of the encodings with more than one.
         requires: Arguments of the pipeline's call that the task cannot do without.
     """
 
     name: ClassVar[str]
     released: ClassVar[TargetEncoding | None] = None
     kinds: ClassVar[Mapping[str, tuple[str, ...]]]
-    num_labels: ClassVar[int] = 1
+    learned_from: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    num_labels: ClassVar[Mapping[str, int]] = {}
     requires: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

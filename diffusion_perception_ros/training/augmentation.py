@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion_perception_ros.tasks import Truth
+from diffusion_perception_ros.training.frames import Frames
 
 
 def mirror(image: Tensor, mirrored: Tensor) -> Tensor:
@@ -17,33 +18,48 @@ def mirror(image: Tensor, mirrored: Tensor) -> Tensor:
 
 
 def mirror_truth(truth: Truth, mirrored: Tensor) -> Truth:
-    """As the frames are mirrored; motion to the right is then motion to the left."""
+    """As the frames are mirrored; motion to the right is then motion to the left, and so is what faces right."""
     sign = torch.where(mirrored, -1.0, 1.0).view(-1, 1, 1)
-    flow = mirror(truth.flow, mirrored)
-    flow = torch.stack([flow[:, 0] * sign, flow[:, 1]], dim=1)
-    names = ("depth", "flow_valid", "visible", "amodal")
-    return replace(truth, flow=flow, **{name: mirror(getattr(truth, name), mirrored) for name in names})
+
+    def turn(vectors: Tensor) -> Tensor:
+        return torch.cat([(vectors[:, 0] * sign)[:, None], vectors[:, 1:]], dim=1)
+
+    truth = truth.map(lambda field: mirror(field, mirrored))
+    normals = None if truth.normals is None else turn(truth.normals)
+    return replace(truth, flow=turn(truth.flow), normals=normals)
 
 
-def photometric(image: Tensor, next_image: Tensor, strength: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Another exposure, tone curve, white balance and saturation, almost the same for both frames.
+def mirror_frames(frames: Frames, mirrored: Tensor) -> Frames:
+    """Images and truth, those of the frames that (B,) bool says."""
+    image, next_image = (mirror(picture, mirrored) for picture in (frames.image, frames.next_image))
+    return Frames(image, next_image, mirror_truth(frames.truth, mirrored))
+
+
+def photometric(frames: Frames, strength: float, rng: np.random.Generator) -> Frames:
+    """Another exposure, tone curve, white balance and saturation, almost the same for both images.
+
+    The instance's appearance changes as the image does, on a background that stays white.
 
     Args:
-        image: (B, 3, H, W) in [0, 1].
-        next_image: (B, 3, H, W) in [0, 1].
+        frames: The samples.
         strength: 1 for changes as between cameras, 0 for none.
         rng: What changes.
     """
-    batch = len(image)
+    batch, device = len(frames.image), frames.image.device
 
     def factor(deviation: float, channels: int = 1) -> Tensor:
         exponent = rng.normal(0, deviation * strength, (batch, channels, 1, 1))
-        return torch.from_numpy(np.exp(exponent).astype(np.float32)).to(image.device)
+        return torch.from_numpy(np.exp(exponent).astype(np.float32)).to(device)
 
     gain, exponent, balance, saturation = factor(0.2), factor(0.2), factor(0.06, 3), factor(0.3)
-    changed = []
-    for frame, flicker in ((image, 1.0), (next_image, factor(0.03))):
-        tone = (frame.clamp_min(1e-4) ** exponent) * (gain * balance * flicker)
+
+    def change(picture: Tensor, flicker: Tensor | float = 1.0) -> Tensor:
+        tone = (picture.clamp_min(1e-4) ** exponent) * (gain * balance * flicker)
         grey = tone.mean(dim=1, keepdim=True)
-        changed.append((grey + saturation * (tone - grey)).clamp(0, 1))
-    return changed[0], changed[1]
+        return (grey + saturation * (tone - grey)).clamp(0, 1)
+
+    truth = frames.truth
+    if truth.appearance is not None:
+        appearance = torch.where(truth.amodal[:, None], change(truth.appearance), 1.0)
+        truth = replace(truth, appearance=appearance)
+    return Frames(change(frames.image), change(frames.next_image, factor(0.03)), truth)

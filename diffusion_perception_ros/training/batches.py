@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.tasks import Target, Truth, find_task
-from diffusion_perception_ros.training.augmentation import mirror, mirror_truth, photometric
-from diffusion_perception_ros.training.cache import VALIDATION_SEED, PairCache, unpack_masks
+from diffusion_perception_ros.training.augmentation import mirror_frames, photometric
 from diffusion_perception_ros.training.config import TrainingConfig
+from diffusion_perception_ros.training.frames import Frames
+from diffusion_perception_ros.training.source import Source
 
 
 @dataclass(frozen=True)
@@ -41,33 +41,24 @@ class Batches:
 
     Args:
         config: Of the run.
-        cache: Where pairs come from.
-        device: Where batches go.
+        sources: Those of the configuration, in its order.
         process: Which of several processes this is; each sees other samples.
-
-    Raises:
-        InputError: The run would come to the scenes that are held out.
     """
 
-    def __init__(self, config: TrainingConfig, cache: PairCache, device: torch.device, process: int = 0) -> None:
+    def __init__(self, config: TrainingConfig, sources: Sequence[Source], process: int = 0) -> None:
         self.config = config
-        self.cache = cache
-        self.device = device
+        self.sources = sources
         self.process = process
-        last = config.data.first_seed + (self.window(config.steps)[1] + 1) * config.data.shard_size
-        if last > VALIDATION_SEED:
-            raise InputError(f"the run needs scenes up to seed {last}; from {VALIDATION_SEED} on they are held out.")
-
-    def window(self, step: int) -> tuple[int, int]:
-        """First shard that a step draws from, and one past the last."""
-        data = self.config.data
-        size = -(-data.pairs // data.shard_size)
-        first = step // data.refresh_steps if data.refresh_steps else 0
-        return first, first + size
 
     def prepare(self, step: int) -> None:
-        """Render what a step needs, and show how far it is."""
-        self.cache.ensure(range(*self.window(step)))
+        """Make ready what a step needs, and show how far it is."""
+        for source in self.sources:
+            source.prepare(step)
+
+    def refresh(self, step: int) -> None:
+        """Begin with what later steps need, and drop what no step from this one on needs."""
+        for source in self.sources:
+            source.refresh(step)
 
     def rng(self, step: int, part: int, purpose: int) -> np.random.Generator:
         """The source of everything random about one accumulated batch of a step, apart for each purpose."""
@@ -76,9 +67,9 @@ class Batches:
     def make(self, step: int, part: int) -> list[Questions]:
         """The questions of one accumulated batch of a step."""
         rng = self.rng(step, part, purpose=0)
-        first, end = (shard * self.cache.shard_size for shard in self.window(step))
         return [
-            self._ask(name, rng.integers(first, end, count), rng) for name, count in self.config.questions().items()
+            ask(self.config, name, self._augment(self._draw(name, step, count, rng), rng))
+            for name, count in self.config.questions().items()
         ]
 
     def stream(self, step: int) -> Iterator[tuple[int, int, list[Questions]]]:
@@ -95,35 +86,40 @@ class Batches:
             if current is not None:
                 yield *current[0], current[1].result()
 
-    def refresh(self, step: int) -> None:
-        """Start to render the shard that is needed next, and delete those that no step from this one on needs."""
-        first, end = self.window(step)
-        if self.config.data.refresh_steps and self.cache.workers:
-            self.cache.start([end])
-            self.cache.forget(first - 2)
+    def _draw(self, name: str, step: int, count: int, rng: np.random.Generator) -> Frames:
+        """Samples for a task, from each of its sources by their shares, in random order."""
+        encoding = self.config.tasks[name].encoding()
+        numbers = self.config.sources()[name]
+        if len(numbers) == 1:
+            (source,) = (self.sources[number] for number in numbers)
+            return source.read(source.draw(step, count, rng), encoding)
+        shares = np.array([self.config.data.sources[number].share for number in numbers])
+        chosen = rng.choice(len(numbers), count, p=shares / shares.sum())
+        parts = []
+        for choice in np.unique(chosen):
+            source = self.sources[numbers[choice]]
+            parts.append(source.read(source.draw(step, np.count_nonzero(chosen == choice), rng), encoding))
+        place = np.argsort(np.argsort(chosen, kind="stable"))
+        frames = Frames.cat(parts)
+        return frames[torch.from_numpy(place).to(frames.image.device)]
 
-    def _ask(self, name: str, indices: np.ndarray, rng: np.random.Generator) -> Questions:
-        config, task, encoding = self.config, find_task(name), self.config.tasks[name].encoding()
-        records = self.cache.read(indices)
-        masks = {key: self._send(value) for key, value in unpack_masks(records["masks"]).items()}
-        truth = Truth(
-            self._send(records["depth"]).float(), self._send(records["flow"]).float().permute(0, 3, 1, 2).contiguous(),
-            masks["flow_valid"], masks["visible"], masks["amodal"],
-        )  # fmt: skip
-        image, next_image = (self._send(records[key]).permute(0, 3, 1, 2) / 255 for key in ("image", "next_image"))
-        if config.data.photometric:
-            image, next_image = photometric(image, next_image, config.data.photometric, rng)
-        mirrored = self._send(rng.random(len(indices)) < config.data.flip)
-        truth = mirror_truth(truth, mirrored)
-        image, next_image = (mirror(frame * 2 - 1, mirrored) for frame in (image, next_image))
-        pictures = {
-            "ones": torch.ones_like(image),
-            "next_image": next_image,
-            "visible_mask": truth.visible[:, None].float().mul(2).sub(1).expand_as(image),
-        }
-        (prompt,) = task.prompts(encoding, [1])
-        target = task.encode_target(truth, encoding, config.metadata().flow_reference_size)
-        return Questions(name, image, pictures[prompt.source], target, truth)
+    def _augment(self, frames: Frames, rng: np.random.Generator) -> Frames:
+        data = self.config.data
+        if data.photometric:
+            frames = photometric(frames, data.photometric, rng)
+        mirrored = torch.from_numpy(rng.random(len(frames.image)) < data.flip)
+        return mirror_frames(frames, mirrored.to(frames.image.device))
 
-    def _send(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+def ask(config: TrainingConfig, name: str, frames: Frames) -> Questions:
+    """A task's questions about frames, one each, as the network sees them."""
+    task, encoding = find_task(name), config.tasks[name].encoding()
+    image, truth = frames.image * 2 - 1, frames.truth
+    pictures = {
+        "ones": torch.ones_like(image),
+        "next_image": frames.next_image * 2 - 1,
+        "visible_mask": truth.visible[:, None].float().mul(2).sub(1).expand_as(image),
+    }
+    (prompt,) = task.prompts(encoding, [1])
+    target = task.encode_target(truth, encoding, config.metadata().flow_reference_size)
+    return Questions(name, image, pictures[prompt.source], target, truth)

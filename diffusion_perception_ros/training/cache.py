@@ -33,18 +33,22 @@ _VISIBLE, _AMODAL, _FLOW_VALID = 1, 2, 4
 _POLL_SECONDS = 0.2
 
 
-def pair_type(resolution: int) -> np.dtype[Any]:
-    """The record of a pair: colours as uint8, depth in metres and flow in pixels as float16, masks as bits."""
+def pair_type(resolution: int, normals: bool = False) -> np.dtype[Any]:
+    """The record of a pair: colours as uint8, depth in metres and flow in pixels as float16, masks as bits.
+
+    Args:
+        resolution: Side of the images.
+        normals: Whether there are surface normals, too, as float16.
+    """
     size = resolution, resolution
-    return np.dtype(
-        [
-            ("image", np.uint8, (*size, 3)),
-            ("next_image", np.uint8, (*size, 3)),
-            ("depth", np.float16, size),
-            ("flow", np.float16, (*size, 2)),
-            ("masks", np.uint8, size),
-        ]
-    )
+    fields: list[tuple[str, type, tuple[int, ...]]] = [
+        ("image", np.uint8, (*size, 3)),
+        ("next_image", np.uint8, (*size, 3)),
+        ("depth", np.float16, size),
+        ("flow", np.float16, (*size, 2)),
+        ("masks", np.uint8, size),
+    ]
+    return np.dtype([*fields, ("normals", np.float16, (*size, 3))] if normals else fields)
 
 
 def unpack_masks(masks: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
@@ -53,11 +57,11 @@ def unpack_masks(masks: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
     return {name: masks & bit > 0 for name, bit in bits.items()}
 
 
-def render_records(seeds: Sequence[int], resolution: int) -> NDArray[Any]:
+def render_records(seeds: Sequence[int], resolution: int, normals: bool = False) -> NDArray[Any]:
     """(len(seeds),) records of ``pair_type``."""
     pairs = render_pairs(seeds, resolution, resolution)
-    records = np.empty(len(seeds), pair_type(resolution))
-    for name in ("image", "next_image", "depth", "flow"):
+    records = np.empty(len(seeds), pair_type(resolution, normals))
+    for name in ("image", "next_image", "depth", "flow", *(["normals"] if normals else [])):
         records[name] = getattr(pairs, name).numpy()
     records["masks"] = pairs.visible * _VISIBLE + pairs.amodal * _AMODAL + pairs.flow_valid * _FLOW_VALID
     return records
@@ -72,14 +76,18 @@ class PairCache:
         shard_size: Pairs in a file.
         first_seed: Seed of pair 0.
         workers: Most processes that render at a time; 0 leaves the rendering to another process of the same run.
+        normals: Whether the pairs have surface normals; they are in files of their own, beside those without.
 
     Raises:
         InputError: The folder holds pairs that the scenes no longer look like.
     """
 
-    def __init__(self, folder: Path, resolution: int, shard_size: int, first_seed: int, workers: int) -> None:
+    def __init__(
+        self, folder: Path, resolution: int, shard_size: int, first_seed: int, workers: int, normals: bool = False
+    ) -> None:
         self.folder = folder
         self.resolution = resolution
+        self.normals = normals
         self.shard_size = shard_size
         self.first_seed = first_seed
         self.workers = workers
@@ -90,7 +98,11 @@ class PairCache:
 
     def path(self, shard: int) -> Path:
         """The file of a shard."""
-        return self.folder / f"pairs_{self.resolution}_{self.seeds(shard)[0]}_{self.shard_size}.npy"
+        return self.folder / f"{self._prefix}_{self.seeds(shard)[0]}_{self.shard_size}.npy"
+
+    @property
+    def _prefix(self) -> str:
+        return f"{'pairs_normals' if self.normals else 'pairs'}_{self.resolution}"
 
     def seeds(self, shard: int) -> range:
         """Of the scenes in a shard."""
@@ -101,7 +113,7 @@ class PairCache:
         """The records of some pairs, in that order; waits for those that are not rendered yet."""
         shards, rows = np.divmod(indices, self.shard_size)
         self.ensure(np.unique(shards).tolist(), progress=False)
-        records = np.empty(len(indices), pair_type(self.resolution))
+        records = np.empty(len(indices), pair_type(self.resolution, self.normals))
         for i, (shard, row) in enumerate(zip(shards.tolist(), rows.tolist(), strict=True)):
             if shard not in self._maps:
                 self._maps[shard] = np.load(self.path(shard), mmap_mode="r")
@@ -136,7 +148,7 @@ class PairCache:
             share = missing[i :: self.workers]
             process = context.Process(
                 target=_render_shards,
-                args=([(self.path(s), self.seeds(s)) for s in share], self.resolution),
+                args=([(self.path(s), self.seeds(s)) for s in share], self.resolution, self.normals),
                 name=" ".join(map(str, share)),
                 daemon=True,
             )
@@ -156,13 +168,13 @@ class PairCache:
             process.join()
 
     def _check(self) -> None:
-        path = next(self.folder.glob(f"pairs_{self.resolution}_*_*.npy"), None)
+        path = next(self.folder.glob(f"{self._prefix}_*_*.npy"), None)
         if path is None:
             return
         stored = np.load(path, mmap_mode="r")
-        seed = int(path.stem.split("_")[2])
+        seed = int(path.stem.split("_")[-2])
         seeds = range(seed, seed + min(4, len(stored)))
-        fresh = render_records(seeds, self.resolution)
+        fresh = render_records(seeds, self.resolution, self.normals)
         images = np.stack([stored["image"][: len(seeds)], fresh["image"]]).astype(np.int16)
         # Rounding may differ between machines, here and there.
         if stored.dtype != fresh.dtype or np.mean(np.abs(images[0] - images[1]) > 2) > 0.01:
@@ -183,13 +195,20 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"the folder {folder} cannot be made: {error.strerror}; choose another.") from None
 
 
-def write_shard(path: Path, seeds: Sequence[int], resolution: int, wanted: Callable[[], bool] = lambda: True) -> None:
+def write_shard(
+    path: Path,
+    seeds: Sequence[int],
+    resolution: int,
+    normals: bool = False,
+    wanted: Callable[[], bool] = lambda: True,
+) -> None:
     """Render the pairs of some seeds into a file, which appears when it is complete.
 
     Args:
         path: The file.
         seeds: Of the pairs.
         resolution: Side of the images.
+        normals: Whether the pairs have surface normals.
         wanted: Asked now and then; the file is not written once the answer is no.
     """
     partial = path.with_suffix(f".partial-{os.getpid()}")
@@ -198,7 +217,7 @@ def write_shard(path: Path, seeds: Sequence[int], resolution: int, wanted: Calla
         for start in range(0, len(seeds), _PORTION):
             if not wanted():
                 return
-            portions.append(render_records(seeds[start : start + _PORTION], resolution))
+            portions.append(render_records(seeds[start : start + _PORTION], resolution, normals))
         with partial.open("wb") as file:
             np.save(file, np.concatenate(portions))
         partial.rename(path)
@@ -219,7 +238,7 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _render_shards(jobs: Sequence[tuple[Path, Sequence[int]]], resolution: int) -> None:
+def _render_shards(jobs: Sequence[tuple[Path, Sequence[int]]], resolution: int, normals: bool) -> None:
     """Runs in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
@@ -227,4 +246,4 @@ def _render_shards(jobs: Sequence[tuple[Path, Sequence[int]]], resolution: int) 
     assert parent is not None
     for path, seeds in jobs:
         # A parent that was killed waits for nothing.
-        write_shard(path, seeds, resolution, parent.is_alive)
+        write_shard(path, seeds, resolution, normals, parent.is_alive)

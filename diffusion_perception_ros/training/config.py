@@ -1,87 +1,15 @@
-"""What a training run is made of, as written in its YAML file."""
+"""What a training run of any stage is made of, as written in its YAML file."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.metadata import CheckpointMetadata, TargetEncoding
-from diffusion_perception_ros.tasks import check_encoding
-from diffusion_perception_ros.training.schema import build
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Sizes of the network, see ``DiTMoETransformer``; channels and latent size follow from codec and resolution.
-
-    Attributes:
-        pixel_unshuffle: Side of the codec's pixel blocks.
-        codec: Checkpoint folder whose image codec is used instead.
-        init: Checkpoint folder to start from instead of random weights; its sizes and codec have to be these.
-        upcycle: Checkpoint folder of a dense DiT of this width and depth to start from, see ``initialize.upcycle``.
-    """
-
-    patch_size: int
-    hidden_size: int
-    num_layers: int
-    num_attention_heads: int
-    mlp_size: int
-    num_experts: int
-    num_experts_per_tok: int = 2
-    num_labels: int = 1005
-    stem_channels: int = 0
-    stem_blocks: int = 1
-    stem_levels: int = 1
-    correlation_radius: int = 0
-    pixel_unshuffle: int = 4
-    codec: Path | None = None
-    init: Path | None = None
-    upcycle: Path | None = None
-
-
-@dataclass(frozen=True)
-class DiffusionConfig:
-    """The noise schedule, always rescaled to zero terminal SNR (Lin et al. 2024, arXiv 2305.08891).
-
-    Attributes:
-        prediction_type: ``sample`` (the network predicts the clean latent) or ``v_prediction``.
-        beta_schedule: A name that diffusers' ``DDIMScheduler`` knows.
-        beta_start: First beta.
-        beta_end: Last beta, before rescaling.
-        multi_resolution_noise: Strength at t = T of noise at coarser resolutions, which fades towards t = 0; or 0.
-    """
-
-    prediction_type: str = "sample"
-    beta_schedule: str = "scaled_linear"
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
-    multi_resolution_noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.prediction_type not in ("sample", "v_prediction"):
-            raise InputError(
-                f"prediction_type {self.prediction_type!r} cannot be trained with zero terminal SNR; "
-                "use sample or v_prediction."
-            )
-
-    def scheduler_config(self) -> dict[str, object]:
-        """Config of diffusers' ``DDIMScheduler``."""
-        return {
-            "num_train_timesteps": 1000,
-            "beta_schedule": self.beta_schedule,
-            "beta_start": self.beta_start,
-            "beta_end": self.beta_end,
-            "prediction_type": self.prediction_type,
-            "rescale_betas_zero_snr": True,
-            "timestep_spacing": "trailing",
-            "clip_sample": False,
-        }
+from diffusion_perception_ros.tasks import check_encoding, find_task
+from diffusion_perception_ros.training.data_config import DataConfig, assign_sources
 
 
 @dataclass(frozen=True)
@@ -107,53 +35,6 @@ class TaskConfig:
     def encoding(self) -> TargetEncoding:
         """As a checkpoint declares it."""
         return TargetEncoding(self.kind, self.labels, self.image_interpolation, self.parameters)
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Frame pairs of generated scenes, kept on disk.
-
-    Attributes:
-        pairs: How many there are to draw from at any time.
-        refresh_steps: After so many steps the oldest ``shard_size`` pairs make room for new ones; 0 for never.
-        shard_size: Pairs in a file.
-        first_seed: Of the scenes.
-        folder: Where the files are; below the output by default. Runs can share it.
-        workers: Processes that render.
-        flip: Probability of a mirrored sample.
-        photometric: Strength of changes in brightness, contrast and colour; 0 for none.
-    """
-
-    pairs: int
-    refresh_steps: int = 0
-    shard_size: int = 256
-    first_seed: int = 0
-    folder: Path | None = None
-    workers: int = 2
-    flip: float = 0.5
-    photometric: float = 1.0
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Which losses, and on what share of each batch.
-
-    Attributes:
-        one_step_share: Share at t = T with image-level losses behind the codec's decoder; the rest has the diffusion
-            loss at random t, which keeps many steps as good as one.
-        zeros_share: Share of those at t = T that start from zeros instead of noise, as the sampler ``one_step`` does.
-        diffusion_norm: ``l2``, or ``l1``, whose scale is that of the image-level losses.
-        balance: Weight of the experts' load balancing.
-    """
-
-    one_step_share: float = 0.5
-    zeros_share: float = 0.25
-    diffusion_norm: str = "l2"
-    balance: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.diffusion_norm not in ("l1", "l2"):
-            raise InputError(f"diffusion_norm {self.diffusion_norm!r} is unknown; use l1 or l2.")
 
 
 @dataclass(frozen=True)
@@ -213,9 +94,9 @@ class ReportConfig:
     sheet: int = 2000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """A training run.
+    """What runs of all stages have in common.
 
     Attributes:
         name: Of the checkpoint.
@@ -225,33 +106,30 @@ class TrainingConfig:
         max_minutes: The run stops earlier, with a checkpoint, when it has trained so long in all.
         precision: ``no`` for float32, or ``bf16`` for automatic mixed precision.
         seed: Of weights, order of data and noise.
+        flow_reference_size: (width, height) in whose pixels flow is measured, see ``CheckpointMetadata``; by default
+            the square that the network sees.
     """
 
     name: str
     resolution: int
     steps: int
     batch_size: int
-    model: ModelConfig
     tasks: Mapping[str, TaskConfig]
     data: DataConfig
-    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     max_minutes: float | None = None
     precision: str = "no"
     seed: int = 0
+    flow_reference_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         positive = {
             "resolution": self.resolution,
             "steps": self.steps,
             "batch_size": self.batch_size,
-            "data.pairs": self.data.pairs,
             "data.shard_size": self.data.shard_size,
             "data.workers": self.data.workers,
-            "model.patch_size": self.model.patch_size,
-            "model.pixel_unshuffle": self.model.pixel_unshuffle,
             "optimizer.accumulation": self.optimizer.accumulation,
             "report.log": self.report.log,
             "report.checkpoint": self.report.checkpoint,
@@ -259,6 +137,8 @@ class TrainingConfig:
             "report.validation_scenes": self.report.validation_scenes,
             "report.sheet": self.report.sheet,
         }
+        if any(source.kind == "scenes" for source in self.data.sources):
+            positive["data.pairs"] = self.data.pairs
         for name, value in positive.items():
             if value < 1:
                 raise InputError(f"{name} must be at least 1, not {value}.")
@@ -271,20 +151,7 @@ class TrainingConfig:
         labels = [label for task in self.tasks.values() for label in task.labels]
         if len(set(labels)) < len(labels):
             raise InputError("two tasks have one label, so nothing tells them apart; give each its own.")
-        model = self.model
-        if model.num_attention_heads < 1 or model.hidden_size % model.num_attention_heads:
-            raise InputError(
-                f"model.num_attention_heads is {model.num_attention_heads}, which does not divide "
-                f"model.hidden_size, {model.hidden_size}."
-            )
-        if model.num_experts and not 1 <= model.num_experts_per_tok <= model.num_experts:
-            raise InputError(
-                f"model.num_experts_per_tok is {model.num_experts_per_tok}; use 1 to {model.num_experts}, "
-                "which is model.num_experts."
-            )
-        steps = self.report.inference_steps
-        if not steps or not all(1 <= count <= 1000 for count in steps):
-            raise InputError(f"report.inference_steps is {list(steps)}; list numbers from 1 to 1000.")
+        self.sources()
         self.questions()
 
     def questions(self) -> dict[str, int]:
@@ -298,12 +165,34 @@ class TrainingConfig:
                 raise InputError(f"a batch of {self.batch_size} has no room for task {name!r}; make it larger.")
         return counts
 
+    def truths(self) -> dict[str, frozenset[str]]:
+        """The fields of ``Truth`` that each task's targets are made from.
+
+        Raises:
+            InputError: A task has an encoding that nothing can be trained for.
+        """
+        truths = {}
+        for name, task in self.tasks.items():
+            fields = find_task(name).learned_from.get(task.kind)
+            if fields is None:
+                raise InputError(f"task {name!r} has no training targets of the kind {task.kind!r}.")
+            truths[name] = frozenset(fields)
+        return truths
+
+    def needs(self, field: str) -> bool:
+        """Whether a task learns from this field of ``Truth``."""
+        return any(field in fields for fields in self.truths().values())
+
+    def sources(self) -> dict[str, tuple[int, ...]]:
+        """Which of ``data.sources`` each task learns from, by number."""
+        return assign_sources(self.data.sources, self.truths())
+
     def metadata(self) -> CheckpointMetadata:
         """What the trained checkpoint declares."""
         return CheckpointMetadata(
             resolution=self.resolution,
             tasks={name: task.encoding() for name, task in self.tasks.items()},
-            flow_reference_size=(self.resolution, self.resolution),
+            flow_reference_size=self.flow_reference_size or (self.resolution, self.resolution),
             sampler="ddim_trailing",
             num_inference_steps=1,
             name=self.name,
@@ -315,20 +204,3 @@ class TrainingConfig:
         warmup = min(1.0, (step + 1) / (optimizer.warmup_steps + 1))
         decay = math.exp(math.log(optimizer.final_ratio) * min(1.0, step / self.steps))
         return optimizer.learning_rate * warmup * decay
-
-
-def load_config(path: Path) -> TrainingConfig:
-    """Read a YAML file.
-
-    Raises:
-        InputError: It cannot be read, or a setting is unknown, missing or of the wrong type.
-    """
-    try:
-        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is no text file; name a YAML file.") from None
-    except YAMLError as error:
-        raise InputError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}).") from None
-    return build(TrainingConfig, values, str(path))

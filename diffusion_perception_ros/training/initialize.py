@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,36 +12,42 @@ from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.codec import ImageCodec, PixelUnshuffleCodec
 from diffusion_perception_ros.model.convolutions import ConditionedBlock
 from diffusion_perception_ros.model.folder import load_codec, load_transformer
-from diffusion_perception_ros.model.transformer import Block, DiTMoETransformer, FinalLayer
-from diffusion_perception_ros.training.config import TrainingConfig
+from diffusion_perception_ros.model.transformer import (
+    Block,
+    DiTMoETransformer,
+    FinalLayer,
+    sincos_position_embedding,
+)
+from diffusion_perception_ros.training.generalist_config import GeneralistConfig
 
 # Three latents instead of one are three times as much input, so each gets a third of the weight.
 _WIDENING = 0.33
 
 
-def make_codec(config: TrainingConfig) -> ImageCodec:
+def make_codec(config: GeneralistConfig) -> ImageCodec:
     """The image codec that a run trains behind; it is not trained itself."""
     folder = config.model.codec or config.model.init or config.model.upcycle
     return load_codec(folder, torch.float32) if folder else PixelUnshuffleCodec(config.model.pixel_unshuffle)
 
 
-def make_transformer(config: TrainingConfig, codec: ImageCodec) -> DiTMoETransformer:
+def make_transformer(config: GeneralistConfig, codec: ImageCodec) -> DiTMoETransformer:
     """The network a run starts from.
 
     Raises:
-        InputError: Resolution, codec and network do not fit each other, or ``model.init`` has other sizes.
+        InputError: Resolution, codec and network do not fit each other, or the checkpoint to start from does not fit.
     """
     model = config.model
     sizes = {
         name: getattr(model, name)
         for name in (
             "patch_size", "hidden_size", "num_layers", "num_attention_heads", "mlp_size", "num_experts",
-            "num_experts_per_tok", "num_labels", "stem_channels", "stem_blocks", "stem_levels", "correlation_radius",
+            "num_experts_per_tok", "stem_channels", "stem_blocks", "stem_levels", "correlation_radius",
         )
     }  # fmt: skip
     sizes |= {
         "sample_size": config.resolution // codec.downscale,
         "in_channels": 3 * codec.latent_channels,
+        "num_labels": config.num_labels,
         "patch_labels": sorted(label for task in config.tasks.values() for label in task.labels),
     }
     if config.resolution % (codec.downscale * model.patch_size):
@@ -50,13 +57,16 @@ def make_transformer(config: TrainingConfig, codec: ImageCodec) -> DiTMoETransfo
         )
     if model.init:
         transformer: DiTMoETransformer = load_transformer(model.init, torch.float32)
-        for name, value in sizes.items():
-            other = transformer.config[name]
-            if (list(other) if isinstance(other, (list, tuple)) else other) != value:
-                raise InputError(f"{model.init}: its {name} is {other}, but the run's is {value}; make them equal.")
+        sample_size = sizes.pop("sample_size")
+        _check_sizes(model.init, transformer, sizes)
+        resize(transformer, sample_size)
         transformer.train().requires_grad_(True)
         return transformer
     dense = load_transformer(model.upcycle, torch.float32) if model.upcycle else None
+    if dense:
+        # Heads do not show in the weights' shapes, nor does which patch kernel is whose.
+        names = ["num_attention_heads"] + ["patch_labels"] * (dense.config.patch_labels is not None)
+        _check_sizes(model.upcycle, dense, {name: sizes[name] for name in names})
     # A released network has a second half of its output, the learned sigma; nobody reads it.
     out_channels = dense.config.out_channels if dense else codec.latent_channels
     with torch.random.fork_rng(devices=()):
@@ -70,6 +80,20 @@ def make_transformer(config: TrainingConfig, codec: ImageCodec) -> DiTMoETransfo
         upcycle(dense.state_dict(), transformer)
     transformer.train()
     return transformer
+
+
+def resize(transformer: DiTMoETransformer, sample_size: int) -> None:
+    """Continue at another resolution, in place.
+
+    No weight depends on it: the position embedding is fixed, and the grid of tokens counts on from the same corner.
+
+    Args:
+        transformer: The network.
+        sample_size: New height and width of the latent.
+    """
+    transformer.register_to_config(sample_size=sample_size)
+    transformer.grid_size = sample_size // transformer.patch_size
+    transformer.pos_embed = sincos_position_embedding(transformer.config.hidden_size, transformer.grid_size)
 
 
 def initialize_weights(transformer: DiTMoETransformer) -> None:
@@ -91,15 +115,15 @@ def initialize_weights(transformer: DiTMoETransformer) -> None:
 
 
 def upcycle(dense: Mapping[str, Tensor], transformer: DiTMoETransformer) -> None:
-    """Start a generalist from a dense, class-conditional DiT of the same width and depth.
+    """Start a generalist from a dense DiT of the same width and depth, class-conditional or itself a generalist.
 
-    Ravishankar et al. 2025: the patch convolution is repeated for image, prompt and target latent, and for every task;
+    Ravishankar et al. 2025: one patch convolution is repeated for image, prompt and target latent, and for every task;
     every expert starts as a copy of its block's MLP (sparse upcycling, Komatsuzaki et al. 2023, arXiv 2212.05055), the
     router at random; the label of each new task starts as the mean of an equal part of the old labels.
 
     Args:
-        dense: Weights by our names, with one patch kernel, MLPs for mixtures and fewer labels, the last being the null
-            label of classifier-free training.
+        dense: Weights by our names, with MLPs for mixtures. With one patch kernel, or one for each task; with fewer
+            labels, the last being the null label of classifier-free training, or with these. The resolution may differ.
         transformer: The generalist; its experts' weights are random.
 
     Raises:
@@ -107,13 +131,14 @@ def upcycle(dense: Mapping[str, Tensor], transformer: DiTMoETransformer) -> None
     """
     state = transformer.state_dict()
     for name, value in state.items():
-        if name.endswith("mlp.gate.weight"):
+        if name.endswith("mlp.gate.weight") or name == "pos_embed":
             continue
         if name not in dense:
             raise InputError(f"the dense weights lack {name!r}; they are not of a DiT of the same depth.")
         given = dense[name]
         if name == "x_embedder.weight":
-            given = given.repeat(len(value), 1, value.shape[2] // given.shape[2], 1, 1)
+            copies = len(value) if len(given) == 1 else 1
+            given = given.repeat(copies, 1, value.shape[2] // given.shape[2], 1, 1)
             given = given * _WIDENING if value.shape[2] > dense[name].shape[2] else given
         elif name == "x_embedder.bias":
             given = given.expand(len(value), -1)
@@ -143,3 +168,10 @@ def _zero(module: nn.Module) -> None:
     assert isinstance(module, nn.Linear)
     nn.init.zeros_(module.weight)
     nn.init.zeros_(module.bias)
+
+
+def _check_sizes(folder: Path | None, transformer: DiTMoETransformer, sizes: Mapping[str, object]) -> None:
+    for name, value in sizes.items():
+        other = transformer.config[name]
+        if (list(other) if isinstance(other, (list, tuple)) else other) != value:
+            raise InputError(f"{folder}: its {name} is {other}, but the run's is {value}; make them equal.")

@@ -9,26 +9,20 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from diffusion_perception_ros.errors import InputError
-from diffusion_perception_ros.training.balance import LoadBalance
+from diffusion_perception_ros.media.pictures import write_picture
 from diffusion_perception_ros.training.batches import Batches, Questions
-from diffusion_perception_ros.training.cache import VALIDATION_SEED, PairCache, make_folder, render_records
+from diffusion_perception_ros.training.cache import make_folder
 from diffusion_perception_ros.training.config import TrainingConfig
 from diffusion_perception_ros.training.log import Log
-from diffusion_perception_ros.training.noise import NoiseSchedule
 from diffusion_perception_ros.training.run import STATE_FILE, Run
-from diffusion_perception_ros.training.sheet import write_sheet
-from diffusion_perception_ros.training.step import Losses
-from diffusion_perception_ros.training.validation import badness, columns, validate
-
-_SHEET_SCENES = 8
+from diffusion_perception_ros.training.sources import open_sources
+from diffusion_perception_ros.training.stages import make_stage
 
 
 @dataclass(frozen=True)
@@ -65,34 +59,30 @@ def train(config: TrainingConfig, folder: Path, *, resume: bool = False) -> Outc
         raise InputError(f"{folder} holds a run already; go on with --resume, or choose another folder.")
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.precision)
     make_folder(folder)
-    run = Run(config, accelerator, folder)
-    if resume:
-        run.resume()
-    data = config.data
-    workers = data.workers if accelerator.is_local_main_process else 0
-    cache = PairCache(data.folder or folder / "pairs", config.resolution, data.shard_size, data.first_seed, workers)
+    workers = config.data.workers if accelerator.is_local_main_process else 0
+    sources = open_sources(config, folder, workers, accelerator.device)
     try:
-        batches = Batches(config, cache, accelerator.device, accelerator.process_index)
+        run = Run(config, make_stage(config, accelerator.device), accelerator, folder)
+        if resume:
+            run.resume()
+        batches = Batches(config, sources, accelerator.process_index)
         if run.step < config.steps:
             batches.prepare(run.step)
         accelerator.wait_for_everyone()
         return _Loop(run, batches).work()
     finally:
-        cache.close()
+        for source in sources:
+            source.close()
 
 
 class _Loop:
     def __init__(self, run: Run, batches: Batches) -> None:
         self.run, self.batches, self.config = run, batches, run.config
         self.accelerator = run.accelerator
-        schedule = NoiseSchedule(self.config.diffusion, self.accelerator.device)
-        self.losses = Losses(self.config, run.codec, schedule, LoadBalance(run.network))
+        self.losses = run.stage.losses()
         self.is_main = self.accelerator.is_main_process
-        self.held_out: NDArray[Any] | None = None
         if self.is_main:
             self.logs = {name: Log(run.folder / f"{name}.csv", run.step) for name in ("losses", "validation")}
-            seeds = range(VALIDATION_SEED, VALIDATION_SEED + self.config.report.validation_scenes)
-            self.held_out = render_records(seeds, self.config.resolution)
 
     def work(self) -> Outcome:
         run, config, accumulation = self.run, self.config, self.config.optimizer.accumulation
@@ -155,25 +145,25 @@ class _Loop:
             return
         if run.step % report.log == 0:
             means = {name: total / report.log for name, total in run.sums.items()}
-            times = {"minutes": run.minutes, "learning_rate": self.config.learning_rate(run.step - 1)}
-            self.logs["losses"].write(run.step, means | times)
+            rate = self.config.learning_rate(run.step - 1)
+            self.logs["losses"].write(run.step, {**means, **self._spent(), "learning_rate": rate})
             run.sums.clear()
         if run.step % report.validation == 0 or ends:
             self._validate()
         if run.step % report.sheet == 0 or ends:
-            assert self.held_out is not None
-            path = run.folder / "sheets" / f"{run.step:07d}.png"
-            write_sheet(run.pipeline(), self.held_out[:_SHEET_SCENES], path)
+            make_folder(run.folder / "sheets")
+            write_picture(run.folder / "sheets" / f"{run.step:07d}.png", run.stage.draw(run.average, run.step))
         if run.step % report.checkpoint == 0 or ends:
             run.export("last")
             run.save()
 
+    def _spent(self) -> dict[str, float]:
+        return {"minutes": self.run.minutes, "flops": self.run.meter.flops}
+
     def _validate(self) -> None:
         run = self.run
-        assert self.held_out is not None
-        metrics = [(n, validate(run.pipeline(), self.held_out, n)) for n in self.config.report.inference_steps]
-        value = badness(metrics[0][1])
-        self.logs["validation"].write(run.step, {"minutes": run.minutes, "badness": value, **columns(metrics)})
+        value, metrics = run.stage.validate(run.average)
+        self.logs["validation"].write(run.step, {**self._spent(), "badness": value, **metrics})
         if value < run.best:
             run.best = value
             run.export("best")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from diffusion_perception_ros.training.config import DiffusionConfig
+from diffusion_perception_ros.training.generalist_config import DiffusionConfig
 
 
 class NoiseSchedule:

@@ -11,15 +11,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from diffusion_perception_ros.checkpoint import check_parts
 from diffusion_perception_ros.errors import InputError
-from diffusion_perception_ros.model.codec import ImageCodec
-from diffusion_perception_ros.model.transformer import cast
-from diffusion_perception_ros.pipeline import PerceptionPipeline
+from diffusion_perception_ros.training.compute import FlopMeter
 from diffusion_perception_ros.training.config import TrainingConfig
-from diffusion_perception_ros.training.initialize import make_codec, make_transformer
 from diffusion_perception_ros.training.optimizer import make_optimizers
-from diffusion_perception_ros.training.state import export, load_state, save_state
+from diffusion_perception_ros.training.stage import Stage
+from diffusion_perception_ros.training.state import load_state, replace_folder, save_state
 
 STATE_FILE = "state.pt"
 
@@ -29,31 +26,29 @@ class Run:
 
     Args:
         config: Of the run.
-        accelerator: Places them.
+        stage: What is trained.
+        accelerator: Places it.
         folder: Where states and checkpoints are.
 
     Attributes:
         step: Steps taken.
         minutes: Spent on them, over all sittings.
+        meter: Of the arithmetic they took.
         best: Lowest `badness` so far.
         sums: Of the losses since the last row of the log.
-
-    Raises:
-        InputError: The sizes in the configuration do not fit each other.
     """
 
-    def __init__(self, config: TrainingConfig, accelerator: Accelerator, folder: Path) -> None:
+    def __init__(self, config: TrainingConfig, stage: Stage[Any], accelerator: Accelerator, folder: Path) -> None:
         self.config = config
+        self.stage = stage
         self.accelerator = accelerator
         self.folder = folder
-        self.codec: ImageCodec = make_codec(config).to(accelerator.device)
-        network = make_transformer(config, self.codec)
-        check_parts(network, self.codec, config.metadata())
-        self.average = copy.deepcopy(network).eval().requires_grad_(False).to(accelerator.device)
-        self.network: nn.Module = accelerator.prepare(network)
+        self.average = copy.deepcopy(stage.network).eval().requires_grad_(False).to(accelerator.device)
+        self.network: nn.Module = accelerator.prepare(stage.network)
         self.optimizers: list[Any] = [
-            accelerator.prepare(optimizer) for optimizer in make_optimizers(network, config.optimizer)
+            accelerator.prepare(optimizer) for optimizer in make_optimizers(stage.network, config.optimizer)
         ]
+        self.meter = FlopMeter(stage.network, stage.sample_flops(), accelerator.num_processes)
         self.step = 0
         self.minutes = 0.0
         self.best = math.inf
@@ -66,18 +61,9 @@ class Run:
         weights = list(self.accelerator.unwrap_model(self.network).parameters())
         torch._foreach_lerp_(list(self.average.parameters()), weights, 1 - decay)
 
-    def pipeline(self) -> PerceptionPipeline:
-        """The averaged weights as users get them."""
-        return PerceptionPipeline(
-            self.average, self.codec, self.config.diffusion.scheduler_config(), self.config.metadata()
-        )
-
     def export(self, name: str) -> None:
-        """Write the averaged weights, in half precision, as a checkpoint folder."""
-        half = copy.deepcopy(self.average)
-        cast(half, torch.float16)
-        pipe = PerceptionPipeline(half, self.codec, self.config.diffusion.scheduler_config(), self.config.metadata())
-        export(pipe, self.folder / name)
+        """Write what users load into a folder, which appears under its name only when it is complete."""
+        replace_folder(self.folder / name, lambda folder: self.stage.save(self.average, folder))
 
     def save(self) -> None:
         """Write everything that `resume` needs; what else is random follows from the number of the step."""
@@ -87,6 +73,7 @@ class Run:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
             "minutes": self.minutes,
+            "flops": self.meter.flops,
             "best": self.best,
             "sums": self.sums,
         }
@@ -111,3 +98,5 @@ class Run:
             ) from None
         self.step, self.minutes = state["step"], state["minutes"]
         self.best, self.sums = state["best"], state["sums"]
+        # States of earlier versions do not say, and whatever is added to it stays unknown.
+        self.meter.flops = state.get("flops", math.nan)

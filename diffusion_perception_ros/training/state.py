@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from diffusion_perception_ros.errors import InputError
-from diffusion_perception_ros.pipeline import PerceptionPipeline
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -39,12 +38,12 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def export(pipe: PerceptionPipeline, folder: Path) -> None:
-    """Write a checkpoint folder, which appears under its name only when it is complete."""
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Have a folder written, which appears under its name only when it is complete."""
     partial, previous = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "previous"))
     for leftover in (partial, previous):
         shutil.rmtree(leftover, ignore_errors=True)
-    pipe.save_pretrained(partial)
+    write(partial)
     if folder.exists():
         folder.rename(previous)
     partial.rename(folder)

@@ -11,7 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from diffusion_perception_ros.evaluation.datasets.scenes import FARTHEST
-from diffusion_perception_ros.evaluation.metrics import affine_invariant_depth_metrics, amodal_metrics, flow_metrics
+from diffusion_perception_ros.evaluation.metrics import (
+    affine_invariant_depth_metrics,
+    amodal_metrics,
+    flow_metrics,
+    normal_metrics,
+)
+from diffusion_perception_ros.evaluation.samples import NormalTruth
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.training.cache import unpack_masks
@@ -35,7 +41,8 @@ def validate(pipe: PerceptionPipeline, records: NDArray[Any], num_inference_step
 
     Returns:
         ``abs_rel`` and ``delta1`` of depth after affine alignment, ``epe`` (px) and ``epe_ratio`` to that of zero flow,
-        ``iou`` and ``iou_hidden`` of amodal masks; of the tasks that the checkpoint has.
+        ``iou`` and ``iou_hidden`` of amodal masks, ``angle`` between normals (degrees); of the tasks that the
+        checkpoint has.
     """
     scores: dict[str, list[float]] = {}
     for record in records:
@@ -52,6 +59,7 @@ def badness(metrics: dict[str, float]) -> float:
     """One number to choose a checkpoint by: the geometric mean of the tasks' errors, which have different units."""
     errors = [metrics[name] for name in ("abs_rel", "epe_ratio") if name in metrics]
     errors += [1 - metrics[name] for name in ("iou", "iou_hidden") if name in metrics]
+    errors += [metrics["angle"] / 90] if "angle" in metrics else []
     return math.prod(errors) ** (1 / len(errors)) if errors else 0.0
 
 
@@ -68,6 +76,10 @@ def _scores(output: PerceptionOutput, record: Any) -> dict[str, float]:
         scores |= {name: metrics[name] for name in ("epe", "epe_zero")}
     for instance in output.amodal or ():
         scores |= amodal_metrics(torch.from_numpy(instance.mask), masks["visible"], masks["amodal"])
+    if "normals" in output.extra:
+        known = NormalTruth.where_known(record["normals"].astype(np.float32))
+        answer, truth = (torch.from_numpy(x).permute(2, 0, 1) for x in (output.extra["normals"], known.normals))
+        scores["angle"] = normal_metrics(answer, truth, torch.from_numpy(known.valid))["mean"]
     return scores
 
 
