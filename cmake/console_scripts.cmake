@@ -1,13 +1,13 @@
-# write_console_scripts(<setup.cfg> <folder> <variable>)
+# write_console_scripts(<setup.cfg> <key> <folder> <variable>)
 #
-# Writes one executable into <folder> for every `name = module:function` under `console_scripts` of <setup.cfg>, and
-# puts their paths into <variable>. pip makes the same commands out of the same entries.
-function(write_console_scripts setup_cfg folder variable)
+# Writes one executable into <folder> for every `name = module:function` under <key> of <setup.cfg>, and puts their
+# paths into <variable>. pip makes the same commands out of the entries under `console_scripts`.
+function(write_console_scripts setup_cfg key folder variable)
   get_filename_component(setup_cfg "${setup_cfg}" ABSOLUTE)
   file(READ "${setup_cfg}" text)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${setup_cfg}")
-  if(NOT text MATCHES "\nconsole_scripts *=((\n[ \t]+[^\n]+)+)")
-    message(FATAL_ERROR "${setup_cfg} lists no console_scripts")
+  if(NOT text MATCHES "\n${key} *=((\n[ \t]+[^\n]+)+)")
+    message(FATAL_ERROR "${setup_cfg} lists no ${key}")
   endif()
   string(STRIP "${CMAKE_MATCH_1}" entries)
   string(REGEX REPLACE "\n[ \t]*" ";" entries "${entries}")

@@ -163,7 +163,7 @@ def floats(message: Any) -> NDArray[np.float32]:
 
 
 class BrightnessPipeline:
-    """Depth is brightness, flow the mean change of brightness, and hidden is what lies below the visible."""
+    """Depth is brightness, flow the mean change of brightness, hidden what lies below the visible; all is floor."""
 
     def __init__(self, tasks: tuple[str, ...] = ("depth", "flow", "amodal")) -> None:
         encodings = {task: TargetEncoding("brightness", (1000 + i,)) for i, task in enumerate(tasks)}
@@ -193,7 +193,9 @@ class BrightnessPipeline:
                 AmodalInstance(int(label), visible_masks == label, np.logical_or.accumulate(visible_masks == label))
                 for label in np.unique(visible_masks)[1:]
             ]
-        return PerceptionOutput(depth, uncertainty, flow, None, (75.0, 75.0), amodal)
+        floor = np.tile(np.array([0, -1, 0], np.float32), (*image.shape[:2], 1))
+        extra = {"normals": floor} if "normals" in tasks else {}
+        return PerceptionOutput(depth, uncertainty, flow, None, (75.0, 75.0), amodal, extra=extra)
 
 
 def as_pipeline(pipe: BrightnessPipeline) -> PerceptionPipeline:

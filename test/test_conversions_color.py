@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diffusion_perception_ros.conversions import amodal_overlay, depth_color, flow_color
+from diffusion_perception_ros.conversions import amodal_overlay, depth_color, flow_color, normal_color
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.predictions import AmodalInstance
 
@@ -59,6 +59,15 @@ def test_a_depth_has_one_color_whatever_else_is_in_the_frame() -> None:
     assert (
         depth_color(np.full((2, 2), 0.4, np.float32))[0, 0] == depth_color(np.array([[0.4, 0.5]], "f4"))[0, 0]
     ).all()
+
+
+def test_depth_up_to_scale_has_its_median_in_the_middle() -> None:
+    linear = depth_color(np.array([[0, 0.2, 0.5, 0.8, 1]], np.float32))[0].astype(int)
+    depth = np.array([[0, 0.5, 1, 2, np.inf, np.nan, -1]], np.float32) * np.float32(0.05)
+    *colors, invalid, negative = depth_color(depth, 0.05)[0].astype(int)
+    assert np.abs(np.array(colors) - linear).max() <= 12
+    np.testing.assert_array_equal(invalid, 0)
+    np.testing.assert_array_equal(negative, colors[0])
 
 
 def test_no_valid_depth_is_as_dark_as_invalid_and_neighbours_look_alike() -> None:
@@ -159,6 +168,15 @@ def test_outlines_of_overlapping_instances_lie_above_the_fills() -> None:
     # The rim of the first lies within the second; the line is antialiased against what is below it.
     assert np.abs(both[60, 89].astype(int) - alone[60, 89]).max() <= 8
     assert np.abs(both[60, 89].astype(int) - both[60, 95]).max() > 50
+
+
+def test_normals_have_the_usual_colours() -> None:
+    """Towards the camera blue, up green, to the right red; what is unknown, or no surface, is black."""
+    normals = np.array([[(0, 0, -1), (0, -1, 0), (1, 0, 0)], [(0, 0, 0), (np.nan,) * 3, (0, 1, 0)]], np.float32)
+    color = normal_color(normals)
+    assert color.dtype == np.uint8
+    assert color[0].tolist() == [[255, 128, 128], [128, 255, 128], [128, 128, 255]]
+    assert color[1].tolist() == [[0, 0, 0], [0, 0, 0], [128, 0, 128]]
 
 
 def test_vga_takes_a_few_milliseconds() -> None:

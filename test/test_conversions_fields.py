@@ -65,7 +65,14 @@ def mask(*region: slice) -> NDArray[np.bool_]:
 
 @pytest.mark.parametrize(
     ("encoding", "channels", "dtype"),
-    [("32FC1", 1, "f4"), ("32FC2", 2, "f4"), ("mono8", 1, "u1"), ("rgb8", 3, "u1"), ("bgr8", 3, "u1")],
+    [
+        ("32FC1", 1, "f4"),
+        ("32FC2", 2, "f4"),
+        ("32FC3", 3, "f4"),
+        ("mono8", 1, "u1"),
+        ("rgb8", 3, "u1"),
+        ("bgr8", 3, "u1"),
+    ],
 )
 def test_image_fields_view_the_array(encoding: str, channels: int, dtype: str) -> None:
     shape = (5, 7, channels) if channels > 1 else (5, 7)

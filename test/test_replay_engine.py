@@ -164,6 +164,17 @@ def test_tasks_that_the_checkpoint_lacks_are_left_out_by_default(tmp_path: Path)
     assert set(outcome.topics) == {"/perception/depth/relative", "/perception/depth/color", "/perception/status"}
 
 
+def test_normals_are_published_by_checkpoints_that_see_them(tmp_path: Path) -> None:
+    outcome = Outcome(tmp_path, camera(2), able=("depth", "normals"))
+    assert outcome.stamps("normals") == outcome.stamps("normals/color") == [START, START + PERIOD]
+    message, color = (outcome.read(topic)[0].message for topic in ("normals", "normals/color"))
+    assert (message.encoding, color.encoding) == ("32FC3", "bgr8")
+    assert np.unique(floats(message).reshape(-1, 3), axis=0).tolist() == [[0, -1, 0]]
+    assert np.unique(color.data.reshape(-1, 3), axis=0).tolist() == [[128, 255, 128]]
+    without = Outcome(tmp_path / "without", camera(2), able=("depth", "normals"), tasks=("depth",))
+    assert "/perception/normals" not in without.topics
+
+
 def test_flow_alone_asks_nothing_for_the_last_frame(tmp_path: Path) -> None:
     outcome = Outcome(tmp_path, camera(3), tasks=("flow",))
     assert [call["tasks"] for call in outcome.pipe.calls] == [("flow",), ("flow",)]

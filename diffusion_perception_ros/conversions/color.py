@@ -20,16 +20,20 @@ _VISIBLE_OPACITY = 0.3
 _HIDDEN_OPACITY = 0.65
 
 
-def depth_color(depth: NDArray[np.float32]) -> NDArray[np.uint8]:
+def depth_color(depth: NDArray[np.float32], median: float | None = None) -> NDArray[np.uint8]:
     """Relative depth in the colours of the Turbo map, near red to far blue.
 
     Args:
-        depth: (H, W) float32 in [0, 1], larger is farther; clipped. NaN becomes black.
+        depth: (H, W) float32, larger is farther; in [0, 1] if ``median`` is None. Clipped. NaN becomes black.
+        median: The depth in the middle of the colours, for depth that is known up to scale. Colours then follow
+            depth^2 / (depth^2 + median^2): half the median is a fifth of the way, twice the median four fifths, and
+            infinity the end. None for colours that are linear between 0 and 1.
 
     Returns:
         (H, W, 3) uint8 BGR.
     """
-    levels = cv2.convertScaleAbs(np.clip(depth, 0.0, 1.0), alpha=255.0)
+    share = depth if median is None else 1 - 1 / (1 + np.square(np.maximum(depth, 0) / np.float32(median)))
+    levels = cv2.convertScaleAbs(np.clip(share, 0.0, 1.0), alpha=255.0)
     color = np.asarray(cv2.applyColorMap(levels, _near_to_far()), np.uint8)
     color[np.isnan(depth)] = 0
     return color
@@ -68,6 +72,22 @@ def flow_color(flow: NDArray[np.float32], max_magnitude: float) -> NDArray[np.ui
     color[invalid] = 0
     channels = color.view(np.uint8).reshape(*color.shape, 4)
     return np.asarray(cv2.cvtColor(channels, cv2.COLOR_BGRA2BGR), np.uint8)
+
+
+def normal_color(normals: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Surface normals in the usual colours: red to the right, green up, blue towards the camera.
+
+    Args:
+        normals: (H, W, 3) float32 unit vectors in the optical frame (x right, y down, z forward). Vectors that are not
+            finite, or zero, become black.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
+    blue_green_red = normals[..., ::-1] * np.array([-1, -1, 1], np.float32)
+    known = np.isfinite(normals).all(axis=2, keepdims=True) & (np.abs(normals).sum(axis=2, keepdims=True) > 0)
+    levels = np.where(known, np.clip(blue_green_red * 127.5 + 127.5, 0, 255), 0)
+    return np.rint(levels).astype(np.uint8)
 
 
 def amodal_overlay(image_rgb: NDArray[np.uint8], instances: Sequence[AmodalInstance]) -> NDArray[np.uint8]:

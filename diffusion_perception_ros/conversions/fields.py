@@ -27,7 +27,9 @@ Fields = dict[str, Any]
 _ENCODINGS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
     "32FC1": (np.float32, ()),
     "32FC2": (np.float32, (2,)),
+    "32FC3": (np.float32, (3,)),
     "mono8": (np.uint8, ()),
+    "16UC1": (np.uint16, ()),
     "rgb8": (np.uint8, (3,)),
     "bgr8": (np.uint8, (3,)),
 }
@@ -57,9 +59,9 @@ def image_fields(header: Fields, array: NDArray[Any], encoding: str) -> Fields:
 
     Args:
         header: std_msgs/Header as a dict.
-        array: (H, W) float32 for 32FC1, (H, W, 2) float32 for 32FC2, (H, W) uint8 for mono8, (H, W, 3) uint8
-            for rgb8 and bgr8. H and W may be zero. NaN is kept.
-        encoding: One of these five.
+        array: (H, W) float32 for 32FC1, (H, W, 2) for 32FC2, (H, W, 3) for 32FC3, (H, W) uint8 for mono8,
+            uint16 for 16UC1, (H, W, 3) uint8 for rgb8 and bgr8. H and W may be zero. NaN is kept.
+        encoding: One of these seven.
 
     Returns:
         The fields; ``data`` views ``array`` if that is C-contiguous and copies it otherwise.

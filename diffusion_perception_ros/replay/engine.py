@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_perception_ros.conversions import ImageError, labels_from_message
+from diffusion_perception_ros.conversions.results import default_flow_range
 from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.frames.pairing import reason_against
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.replay.bag import RawMessage, UndeserializableError, deserialize
 from diffusion_perception_ros.replay.binding import bind
@@ -22,7 +23,7 @@ from diffusion_perception_ros.replay.definitions import PERCEPTION_STATUS
 from diffusion_perception_ros.replay.frames import Frame, FrameDecoder
 from diffusion_perception_ros.replay.masks import LabelImages
 from diffusion_perception_ros.replay.outputs import results
-from diffusion_perception_ros.replay.pairing import PairTopic, reason_against
+from diffusion_perception_ros.replay.pairing import PairTopic
 from diffusion_perception_ros.replay.preflight import check_settings
 from diffusion_perception_ros.replay.reader import BagReader
 from diffusion_perception_ros.replay.settings import ReplaySettings
@@ -188,10 +189,10 @@ class Engine:
         self, frame: Frame, second: Frame | None, output: PerceptionOutput, steps: dict[str, int], began: float
     ) -> None:
         if self._color_range is None:
-            self._color_range = max(8.0, 0.05 * math.hypot(*frame.image.shape[:2]))
+            self._color_range = default_flow_range(*frame.image.shape[:2])
         predicted = time.perf_counter()
         for result in results(frame, second, output, self._color_range):
-            self._write(result.topic, bind(result.type, result.fields), frame)
+            self._write(result.topic, bind(result.type, result.make()), frame)
             self.results += 1
         camera_info = self._camera_infos.find(frame)
         if camera_info is not None and output.depth_relative is not None:

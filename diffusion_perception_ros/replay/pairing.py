@@ -1,24 +1,11 @@
-"""Which two frames make a pair for optical flow."""
+"""The second frames of pairs, where they were recorded on a topic of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from diffusion_perception_ros.replay.bag import NANOSECONDS, RawMessage
+from diffusion_perception_ros.replay.bag import RawMessage
 from diffusion_perception_ros.replay.frames import Frame, FrameDecoder
-
-
-def reason_against(first: Frame, second: Frame, max_frame_gap: float | None) -> str | None:
-    """Why two frames make no pair: ``zero_stamp``, ``time_jump``, ``resolution_changed`` or ``frame_gap``, or None."""
-    if not first.stamp or not second.stamp:
-        return "zero_stamp"
-    if first.segment != second.segment:
-        return "time_jump"
-    if first.image.shape != second.image.shape:
-        return "resolution_changed"
-    if max_frame_gap is not None and second.stamp - first.stamp > max_frame_gap * NANOSECONDS:
-        return "frame_gap"
-    return None
 
 
 class PairTopic:

@@ -22,7 +22,7 @@ class ReplaySettings(SamplingSettings):
         camera_info_topic: None for the image topic's sibling ``camera_info``.
         visible_masks_topic: Label images of visible masks, with the stamps of their frames.
         pair_topic: Where the second frames of pairs come from; None to pair consecutive frames of ``image_topic``.
-        tasks: None for depth and flow, and amodal where ``visible_masks_topic`` is given.
+        tasks: None for depth, flow and normals, and amodal where ``visible_masks_topic`` is given.
         storage: ``mcap`` or ``sqlite3``.
         namespace: Put in front of the output topics.
         max_frame_gap: Frames further apart than this many seconds make no pair.
@@ -83,5 +83,5 @@ class ReplaySettings(SamplingSettings):
         """
         if self.tasks is not None:
             return tuple(dict.fromkeys(self.tasks))
-        wanted = ("depth", "flow") + (("amodal",) if self.visible_masks_topic else ())
+        wanted = ("depth", "flow", *(("amodal",) if self.visible_masks_topic else ()), "normals")
         return tuple(task for task in wanted if task in available)

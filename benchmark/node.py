@@ -1,0 +1,162 @@
+"""What the node costs beside the network: taking a message, publishing results, and memory over many frames.
+
+Runs the node and a camera in this process, on rclpy (the stand-in of the tests where ROS 2 is not installed, whose
+figures say little about DDS), with a tiny network.
+
+    python benchmark/node.py --size 320x240 --frames 10000
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import statistics
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import diffusion_perception_ros
+from diffusion_perception_ros.pipeline import PerceptionPipeline
+from diffusion_perception_ros.predictions import PerceptionOutput
+
+_ROOT = Path(__file__).resolve().parent.parent
+_OUTPUT_SIZE = (480, 640)
+
+
+def resident_megabytes() -> float:
+    """Of this process, as the kernel counts it."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+class Camera:
+    """A node that publishes frames and subscribes to results, and the perception node beside it."""
+
+    def __init__(self, width: int, height: int, topics: dict[str, Any]) -> None:
+        import rclpy
+        from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+        from sensor_msgs.msg import Image
+
+        from diffusion_perception_ros.ros.node import PerceptionNode
+
+        rclpy.init(args=[])
+        self.node: Any = PerceptionNode(cli_args=["-p", "device:=cpu"])
+        self.peer = rclpy.create_node("camera")
+        self.results = 0
+        for topic, kind in topics.items():
+            self.peer.create_subscription(kind, topic, self._count, 10)
+        self._publisher = self.peer.create_publisher(Image, "image", 1)
+        self._message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
+        self._message.data.frombytes(np.random.default_rng(0).integers(0, 256, height * width * 3, np.uint8).tobytes())
+
+        def spin(node: Any) -> None:
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            with suppress(ExternalShutdownException):
+                executor.spin()
+
+        for node in (self.node, self.peer):
+            threading.Thread(target=spin, args=(node,), daemon=True).start()
+        self.node.trigger_configure()
+        self.node.trigger_activate()
+        self._stamp = time.time_ns()
+
+    def _count(self, _: Any) -> None:
+        self.results += 1
+
+    def publish(self) -> None:
+        """The next frame, a thirtieth of a second after the one before by its stamp."""
+        self._stamp += 10**9 // 30
+        self._message.header.stamp.sec, self._message.header.stamp.nanosec = divmod(self._stamp, 10**9)
+        before = self.node._inputs.intake.received
+        self._publisher.publish(self._message)
+        while self.node._inputs.intake.received == before:
+            time.sleep(0.0002)
+
+    def close(self) -> None:
+        """End both nodes."""
+        import rclpy
+
+        self.node.destroy_node()
+        rclpy.shutdown()
+
+
+def measure_taking(camera: Camera, count: int) -> list[float]:
+    """Milliseconds from message to mailbox, with the worker idle."""
+    intake = camera.node._inputs.intake
+    times = []
+    for _ in range(count):
+        camera._stamp += 10**9 // 30
+        camera._message.header.stamp.sec, camera._message.header.stamp.nanosec = divmod(camera._stamp, 10**9)
+        began = time.perf_counter()
+        intake.add_image(camera._message)
+        times.append(1e3 * (time.perf_counter() - began))
+    return times
+
+
+def measure_publishing(count: int) -> list[float]:
+    """Milliseconds of conversion and publishing of depth and flow for outputs of 640x480."""
+    from diffusion_perception_ros.msg import OpticalFlow
+    from sensor_msgs.msg import Image
+
+    from diffusion_perception_ros.conversions.fields import header_fields
+    from diffusion_perception_ros.conversions.results import flow_results, image_results
+
+    camera = Camera(32, 24, {"depth/relative": Image, "flow": OpticalFlow})
+    random = np.random.default_rng(0)
+    depth = random.random(_OUTPUT_SIZE, np.float32)
+    flow = random.random((*_OUTPUT_SIZE, 2), np.float32)
+    output = PerceptionOutput(depth_relative=depth, flow=flow, max_displacement=(75.0, 75.0))
+    header = header_fields(1, 2, "camera")
+    image = np.zeros((*_OUTPUT_SIZE, 3), np.uint8)
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        camera.node._outputs.publish(image_results(header, image, output), everything=False)
+        camera.node._outputs.publish(flow_results(header, header["stamp"], output, 20.0), everything=False)
+        times.append(1e3 * (time.perf_counter() - began))
+    camera.close()
+    return times
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="320x240", help="of the camera's frames")
+    parser.add_argument("--frames", type=int, default=10_000, help="through the node, for its memory")
+    args = parser.parse_args()
+    width, height = map(int, args.size.split("x"))
+    if importlib.util.find_spec("rclpy") is None:
+        sys.path.append(str(_ROOT / "test" / "rclpy_stand_in"))
+        diffusion_perception_ros.__path__.append(str(_ROOT / "test" / "rclpy_stand_in" / "diffusion_perception_ros"))
+        print("rclpy: the stand-in of the tests")
+    from sensor_msgs.msg import Image
+
+    # Tiny, so that ten thousand results take minutes and not hours; the memory it needs does not grow with frames.
+    PerceptionPipeline.embedded = classmethod(lambda cls, **options: cls.random(32))  # type: ignore
+    publishing = measure_publishing(200)
+    print(f"converting and publishing depth and flow, 640x480: {statistics.median(publishing):.2f} ms median")
+
+    camera = Camera(width, height, {"depth/relative": Image})
+    taking = measure_taking(camera, 500)
+    print(f"taking a message of {args.size}: {statistics.median(taking):.3f} ms median")
+    warm = args.frames // 10
+    start = 0.0
+    for i in range(args.frames + warm):
+        if i == warm:
+            start = resident_megabytes()
+        camera.publish()
+    print(
+        f"{args.frames} frames, {camera.results} results: resident memory grew by "
+        f"{resident_megabytes() - start:.1f} MB from {start:.0f} MB"
+    )
+    camera.close()
+
+
+if __name__ == "__main__":
+    main()

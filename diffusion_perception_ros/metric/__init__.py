@@ -1,0 +1,1 @@
+"""From relative depth to metres, as long as a reference vouches for it."""

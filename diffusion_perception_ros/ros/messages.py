@@ -1,0 +1,40 @@
+"""Field dicts, as the conversions make them, become messages of rclpy's classes."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from diffusion_perception_ros.conversions.fields import Fields
+
+
+@cache
+def message_class(name: str) -> Any:
+    """The class of a type such as ``sensor_msgs/msg/Image`` (or ``sensor_msgs/Image``)."""
+    package, _, kind = name.partition("/")
+    return getattr(import_module(f"{package}.msg"), kind.rpartition("/")[2])
+
+
+def bind(kind: Any, fields: Fields) -> Any:
+    """A message of the class.
+
+    Arrays go in as bytes at once: rclpy would take a numpy array too, but element by element. Everything else has to
+    be a plain Python value already, because rclpy does not look at it before it serialises.
+    """
+    message = kind()
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray):
+            if value.size:
+                getattr(message, name).frombytes(value.data)
+            continue
+        bound = value
+        if isinstance(value, dict):
+            bound = bind(type(getattr(message, name)), value)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            element = kind.get_fields_and_field_types()[name].partition("<")[2].rstrip(">")
+            bound = [bind(message_class(element), item) for item in value]
+        setattr(message, name, bound)
+    return message

@@ -1,0 +1,3 @@
+from rclpy._messages import define
+
+define(globals())

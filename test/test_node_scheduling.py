@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from diffusion_perception_ros.msg import OpticalFlow, PerceptionStatus
+from node_rig import PERIOD, SECOND, START, BrightnessPipeline, Rig, picture, stamped, stamps
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+
+MakeRig = Callable[..., Rig]
+
+
+def test_a_slow_model_always_works_on_the_newest(rig: MakeRig) -> None:
+    r = rig(pipe=BrightnessPipeline()).up()
+    pipe: Any = r.pipe
+    flow, status = r.subscribe("/flow", OpticalFlow), r.subscribe("/status", PerceptionStatus)
+    r.image(START)
+    warm_up = len(pipe.calls)
+    pipe.delay = 0.1
+    times = [START + (i + 1) * PERIOD for i in range(60)]
+    newest_at_begin: list[int] = []
+    sent: list[int] = []
+    call = BrightnessPipeline.__call__
+
+    def observed(self: Any, image: Any, next_image: Any = None, *rest: Any, **options: Any) -> Any:
+        newest_at_begin.append(sent[-1])
+        return call(self, image, next_image, *rest, **options)
+
+    type(pipe).__call__ = observed
+    try:
+        for stamp in times:
+            sent.append(stamp)
+            r.image(stamp)
+            time.sleep(0.01)
+        r.wait(lambda: flow and flow[-1].next_stamp.nanosec == times[-1] % SECOND)
+    finally:
+        type(pipe).__call__ = call
+    results = [m.next_stamp.sec * SECOND + m.next_stamp.nanosec for m in flow]
+    assert len(results) < len(times) / 2
+    # One frame may arrive between fetching and beginning.
+    lateness = [(begin - result) // PERIOD for begin, result in zip(newest_at_begin, results, strict=True)]
+    assert max(lateness) <= 1
+    assert [later - earlier for earlier, later in zip(stamps(flow), results, strict=True)] == [PERIOD] * len(flow)
+    r.wait(lambda: status[-1].header.stamp.nanosec == times[-1] % SECOND)
+    last = status[-1]
+    drops = dict(zip(last.drop_reasons, last.drop_counts, strict=True))
+    assert last.frames_received == len(times) + 1
+    assert drops.pop("superseded") + drops.pop("not_wanted", 0) + last.frames_processed == last.frames_received
+    assert not drops
+    assert len(pipe.calls) - warm_up == len(flow)
+
+
+def test_flow_from_the_last_processed_frame(rig: MakeRig) -> None:
+    r = rig("-p", "flow_pair:=last_processed", pipe=BrightnessPipeline()).up()
+    pipe: Any = r.pipe
+    flow, depth = r.subscribe("/flow", OpticalFlow), r.subscribe("/depth/relative", Image)
+    r.image(START)
+    r.wait(lambda: len(depth) == 1)
+    pipe.delay = 0.15
+    r.image(START + PERIOD)
+    time.sleep(0.05)
+    for i in (2, 3, 4):
+        r.image(START + i * PERIOD)
+    r.wait(lambda: len(flow) == 2)
+    assert stamps(flow) == [START, START + PERIOD]
+    assert [m.next_stamp.nanosec for m in flow] == [PERIOD, 4 * PERIOD]
+
+
+def test_max_rate(rig: MakeRig) -> None:
+    r = rig("-p", "max_rate:=10").up()  # a whole number is good enough
+    depth = r.subscribe("/depth/relative", Image)
+    began = time.monotonic()
+    i = 0
+    while time.monotonic() - began < 0.55:
+        r.image(START + i * PERIOD)
+        i += 1
+    assert 3 <= len(depth) <= 7 < i
+
+
+def test_old_frames_are_dropped(rig: MakeRig) -> None:
+    r = rig("-p", "max_input_age:=5.0").up()
+    depth = r.subscribe("/depth/relative", Image)
+    r.image(START)
+    r.wait(lambda: r.drops == {"too_old": 1})
+    now = r.node.get_clock().now().nanoseconds
+    r.image(now)
+    r.wait(lambda: stamps(depth) == [now])
+
+
+def test_simulated_time_that_jumps_back_forgets_everything(rig: MakeRig) -> None:
+    r = rig("-p", "use_sim_time:=true").up()
+    flow, depth = r.subscribe("/flow", OpticalFlow), r.subscribe("/depth/relative", Image)
+    status = r.subscribe("/status", PerceptionStatus)
+
+    def clock(nanoseconds: int) -> None:
+        message = Clock()
+        message.clock.sec, message.clock.nanosec = nanoseconds // SECOND, nanoseconds % SECOND
+        r.publish("/clock", message)
+        r.wait(lambda: r.node.get_clock().now().nanoseconds == nanoseconds)
+
+    clock(START + SECOND)
+    r.image(START)
+    r.wait(lambda: len(depth) == 1)
+    assert status[0].input_age_ms == pytest.approx(1000)
+    generation = r.node._inputs.intake.generation
+    clock(START - SECOND)
+    r.wait(lambda: r.node._inputs.intake.generation > generation)
+    r.image(START + PERIOD)  # the stamps alone would make a pair
+    r.wait(lambda: len(depth) == 2)
+    assert not flow
+    assert r.diagnostics()["outputs"].message  # they are on a clock of their own
+
+
+def test_results_from_before_a_time_jump_are_thrown_away(rig: MakeRig) -> None:
+    r = rig().up()
+    pipe: Any = r.pipe
+    depth = r.subscribe("/depth/relative", Image)
+    pipe.delay = 0.2
+    calls = len(pipe.calls)
+    r.image(START + 5 * SECOND)
+    r.wait(lambda: len(pipe.calls) > calls)
+    r.image(START)
+    r.wait(lambda: depth)
+    assert stamps(depth) == [START]
+    assert r.drops == {"time_jump": 1}
+
+
+def test_a_frame_stays_as_it_was_while_it_is_computed(rig: MakeRig) -> None:
+    """The image is a view of the message's memory."""
+    r = rig().up()
+    pipe: Any = r.pipe
+    depth = r.subscribe("/depth/relative", Image)
+    pipe.delay = 0.1
+    for i in range(5):
+        r.image(START + i * PERIOD)
+        time.sleep(0.03)
+    r.wait(lambda: stamps(depth)[-1:] == [START + 4 * PERIOD])
+    for message in depth:
+        (stamp,) = stamps([message])
+        expected = picture(stamp)[..., 0].astype(np.float32) / 255
+        assert np.array_equal(np.frombuffer(bytes(message.data), np.float32).reshape(6, 8), expected)
+    assert stamped(Image(), START).header.stamp.nanosec == 0
