@@ -1,5 +1,5 @@
 # make test   style, types and tests
-# make demo   a short bag in, a bag of predictions and a picture out, in demo/
+# make demo   scenes recorded, replayed and compared with the truth; bags, figures and a picture, in demo/
 #
 # Both set up what they need in .venv first. PYTHON=python3.12 chooses the interpreter.
 

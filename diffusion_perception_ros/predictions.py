@@ -43,6 +43,8 @@ class PerceptionOutput:
         flow_standard_deviation: (H, W) float32 pixels, spread of the ensemble members.
         max_displacement: The largest representable |u| and |v|, in pixels.
         amodal: One entry per label of the label image, in ascending order of id.
+        depth_median: The value of ``depth_relative`` that stands for the median depth of a frame, where depth is known
+            up to scale alone; None where it is known up to scale and shift.
         extra: Fields of further registered tasks, by field name.
     """
 
@@ -52,4 +54,5 @@ class PerceptionOutput:
     flow_standard_deviation: NDArray[np.float32] | None = None
     max_displacement: tuple[float, float] | None = None
     amodal: list[AmodalInstance] | None = None
+    depth_median: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import pkgutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +14,19 @@ import numpy as np
 import pytest
 import torch
 
+import diffusion_perception_ros
 from diffusion_perception_ros.model.official import to_official_state_dict
 from diffusion_perception_ros.model.random import SCHEDULER_CONFIG, random_codec, random_transformer
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+if importlib.util.find_spec("rclpy") is None:
+    sys.path.append(str(Path(__file__).resolve().parent / "rclpy_stand_in"))
+    # Where the generated message classes are looked for; in a ROS installation they are there from the start.
+    diffusion_perception_ros.__path__ = pkgutil.extend_path(
+        diffusion_perception_ros.__path__, diffusion_perception_ros.__name__
+    )
 
 
 def shared(*parts: str) -> Path:
@@ -63,3 +75,12 @@ def frames() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     masks[10:30, 10:40] = 2
     masks[25:50, 45:70] = 7
     return image, np.roll(image, 2, axis=1), masks
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Makes a node under test and its surroundings, see ``node_rig.Rig``."""
+    from node_rig import rigs
+
+    with rigs(monkeypatch) as make:
+        yield make

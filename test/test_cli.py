@@ -36,7 +36,8 @@ def test_help_imports_nothing_heavy() -> None:
     for arguments in (["--help"], *([command, "--help"] for command in cli.COMMANDS)):
         done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "[]", arguments
-        assert "examples:" in done.stdout
+        assert "\nexamples:\n" in done.stdout, arguments
+        assert "\nexit status:\n  0 " in done.stdout, arguments
 
 
 def test_module_and_function_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,6 +132,33 @@ def test_interrupted(
     assert "interrupted" in error
     assert "Traceback" not in error
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [
+        ("diffusion_perception_ros.cli", signal.SIGINT),
+        ("diffusion_perception_ros.cli.train", signal.SIGINT),
+        ("diffusion_perception_ros.cli.train", signal.SIGTERM),
+        ("torch", signal.SIGINT),
+    ],
+)
+def test_interrupted_while_importing(module: str, number: signal.Signals, tmp_path: Path) -> None:
+    """Dataclasses and named tuples are made by `exec`, in which an interrupt is worse than elsewhere."""
+    script = (
+        "import importlib.abc, runpy, signal, sys\n"
+        # Not inherited from whatever runs the tests: a job in the background of a shell ignores it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Interrupt(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}:\n"
+        f"            exec('signal.raise_signal({number.value})', {{'signal': signal}})\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "runpy.run_module('diffusion_perception_ros', run_name='__main__')\n"
+    )
+    command = [sys.executable, "-c", script, "train", str(tmp_path / "run.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "diffusion-perception: interrupted\n")
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this platform has no SIGHUP")

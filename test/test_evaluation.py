@@ -21,7 +21,7 @@ from diffusion_perception_ros.evaluation.datasets import FlyingChairs, Pix2Gesta
 from diffusion_perception_ros.evaluation.evaluate import Evaluation, evaluate, predict_with
 from diffusion_perception_ros.evaluation.metrics import affine_invariant_depth_metrics
 from diffusion_perception_ros.evaluation.report import Report
-from diffusion_perception_ros.evaluation.samples import DepthTruth, FlowTruth, InstanceTruth, Sample
+from diffusion_perception_ros.evaluation.samples import DepthTruth, FlowTruth, InstanceTruth, NormalTruth, Sample
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import AmodalInstance, PerceptionOutput
 from diffusion_perception_ros.sampling.settings import SamplingSettings
@@ -100,6 +100,39 @@ def test_baselines_of_masks() -> None:
     one_pixel = np.zeros((20, 20), bool)
     one_pixel[3, 7] = True
     assert np.array_equal(baselines.convex_hull(InstanceTruth(one_pixel, one_pixel)), one_pixel)
+
+
+def test_baselines_of_normals() -> None:
+    """A floor below a wall, seen by a camera that looks straight ahead; the sky above has none."""
+    normals = np.zeros((8, 6, 3), np.float32)
+    normals[2:4], normals[4:] = (0, 0, -1), (0, -1, 0)
+    truth = NormalTruth.where_known(normals)
+    assert truth.valid.sum() == 36
+    np.testing.assert_allclose(baselines.mean_normal(truth)[3, 3], np.array([0, -2, -1]) / np.sqrt(5), rtol=1e-6)
+    assert (baselines.facing_wall(truth) == [0, 0, -1]).all()
+    assert np.array_equal(baselines.floor_and_wall(truth)[2:], normals[2:])
+
+
+def test_normals_are_evaluated_where_the_checkpoint_sees_them() -> None:
+    truth = next(iter(Scenes(1, height=32, width=32)))
+    assert truth.normals is not None
+
+    def predict(sample: Sample, tasks: Sequence[str]) -> PerceptionOutput:
+        assert sample.normals is not None
+        return PerceptionOutput(extra={"normals": sample.normals.normals} if "normals" in tasks else {})
+
+    evaluation = evaluate(predict, [truth], ("normals",))
+    assert evaluation.method["normals"]["mean"] == pytest.approx(0, abs=0.1)
+    assert evaluation.method["normals"]["within_11.25"] == 1
+    assert set(evaluation.baselines["normals"]) == {"mean_normal", "facing_wall", "floor_and_wall"}
+    constant = evaluation.baselines["normals"]
+    assert all(10 < constant[name]["mean"] < 90 for name in ("mean_normal", "facing_wall"))
+    header, columns, own, *rows = Report("mine", evaluation, {}).to_text().splitlines()
+    assert header == "surface normals (1 samples)"
+    assert columns.endswith(" coverage %")
+    assert own.split() == ["mine", "0.0", "0.0", "100.0", "100.0", "100.0", "100.0"]
+    assert len(rows) == 3
+    assert "normals" not in evaluate(predict, [truth], ("depth",), with_baselines=False).method
 
 
 def test_baselines_on_real_pairs() -> None:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from conftest import shared
 from numpy.typing import NDArray
+from official_layouts import HEIGHT, WIDTH, chairs, hypersim, picture, pix2gestalt, write
 from replay_bags import SECOND, START, Recorded, image, write_bag
 
 from diffusion_perception_ros import cli
@@ -24,53 +24,7 @@ from diffusion_perception_ros.evaluation.datasets import (
 )
 from diffusion_perception_ros.evaluation.datasets.dataset import evenly
 from diffusion_perception_ros.evaluation.samples import DepthTruth, FlowTruth, InstanceTruth, Sample
-from diffusion_perception_ros.media.flo import write_flow
 from diffusion_perception_ros.scenes import EVALUATION_SEED, draw_scene, render, render_pairs
-
-HEIGHT, WIDTH = 12, 16
-
-
-def picture(seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def write(path: Path, pixels: NDArray[Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), pixels)
-
-
-def hypersim(folder: Path, count: int = 3) -> Path:
-    for i in range(count):
-        depth = np.full((HEIGHT, WIDTH), 2000 + i, np.uint16)
-        depth[0, 0], depth[0, 1] = 0, 65_000
-        write(folder / "val" / f"ai_{i}" / "rgb.png", picture(i)[..., ::-1])
-        write(folder / "val" / f"ai_{i}" / "depth.png", depth)
-    lines = [f"ai_{i}/rgb.png ai_{i}/depth.png" for i in range(count)]
-    (folder / "filenames.txt").write_text("\n".join(lines))
-    return folder
-
-
-def chairs(folder: Path, split: str = "2 1 2") -> Path:
-    for i in range(3):
-        for side in (1, 2):
-            write(folder / "data" / f"0000{i}_img{side}.ppm", picture(10 * i + side)[..., ::-1])
-        flow = np.full((HEIGHT, WIDTH, 2), i, np.float32)
-        flow[0, 0] = np.nan
-        write_flow(folder / "data" / f"0000{i}_flow.flo", flow)
-    (folder / "FlyingChairs_train_val.txt").write_text(split.replace(" ", "\n") + "\n")
-    return folder
-
-
-def pix2gestalt(folder: Path) -> Path:
-    whole = np.zeros((HEIGHT, WIDTH), np.uint8)
-    whole[2:8, 2:8] = 255
-    for number in ("5", "12"):
-        visible = whole.copy()
-        visible[:, 6:] = 0
-        write(folder / "occlusion" / f"{number}_occlusion.png", picture()[..., ::-1])
-        write(folder / "visible_object_mask" / f"{number}_visible_mask.png", visible)
-        write(folder / "whole_mask" / f"{number}_whole_mask.png", whole)
-    return folder
 
 
 def test_hypersim(tmp_path: Path) -> None:
@@ -98,6 +52,56 @@ def test_chairs(tmp_path: Path) -> None:
     assert last.flow is not None
     assert (last.flow.flow[1:] == 2).all()
     assert np.argwhere(~last.flow.valid).tolist() == [[0, 0]]
+
+
+def test_hypersim_with_normals(tmp_path: Path) -> None:
+    """Up is y in the dataset's camera frame, and against y in the optical one; a vector without length is no normal."""
+    sample = Hypersim(hypersim(tmp_path, normals=True))[1]
+    assert sample.tasks == ("depth", "normals")
+    assert sample.normals is not None
+    assert sample.normals.normals.dtype == np.float32
+    assert sample.normals.normals[5, 5].tolist() == [0, -1, 0]
+    assert np.argwhere(~sample.normals.valid).tolist() == [[0, 0]]
+    assert Hypersim(tmp_path, normals=False)[1].normals is None
+
+
+def test_normals_of_hypersim_may_be_missing_unless_they_are_needed(tmp_path: Path) -> None:
+    (hypersim(tmp_path, normals=True) / "val" / "ai_1" / "normal_cam_cam_00.npy").unlink()
+    assert [sample.normals is None for sample in Hypersim(tmp_path)] == [False, True, False]
+    with pytest.raises(InputError, match=r"ai_1/normal_cam_cam_00\.npy is missing"):
+        Hypersim(tmp_path, normals=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", None])
+def test_damaged_normals_are_named(tmp_path: Path, content: bytes | None) -> None:
+    path = hypersim(tmp_path, normals=True) / "val" / "ai_0" / "normal_cam_cam_00.npy"
+    if content is None:
+        np.save(path, np.zeros((HEIGHT, WIDTH)))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"normal_cam_cam_00\.npy holds no \(height, width, 3\) array"):
+        Hypersim(tmp_path)[0]
+
+
+def test_chairs_for_training(tmp_path: Path) -> None:
+    (sample,) = FlyingChairs(chairs(tmp_path), split="training")
+    assert sample.name.endswith("00001_flow.flo")
+    assert sample.flow is not None
+    assert (sample.flow.flow[1:] == 1).all()
+    with pytest.raises(InputError, match=r"has no pair for training \(1\)"):
+        FlyingChairs(chairs(tmp_path, "2 2 2"), split="training")
+
+
+def test_pix2gestalt_with_the_whole_object(tmp_path: Path) -> None:
+    dataset = Pix2Gestalt(pix2gestalt(tmp_path), appearance=True)
+    (instance,) = dataset[1].instances
+    assert instance.appearance is not None
+    assert instance.appearance[3, 7].tolist() == [0, 200, 0]
+    assert (instance.appearance[~instance.amodal] == 255).all()
+    (tmp_path / "whole" / "12_whole.png").unlink()
+    assert len(Pix2Gestalt(tmp_path)) == 2
+    with pytest.raises(InputError, match=r"12_whole\.png is missing"):
+        Pix2Gestalt(tmp_path, appearance=True)
 
 
 def test_pix2gestalt(tmp_path: Path) -> None:
@@ -229,6 +233,9 @@ def test_scenes_are_the_pairs_of_their_seeds() -> None:
         assert np.array_equal(sample.flow.valid, pairs.flow_valid[i])
         assert sample.depth is not None
         assert np.array_equal(sample.depth.valid, pairs.depth[i] < 80)
+        assert sample.normals is not None
+        assert np.array_equal(sample.normals.normals, pairs.normals[i])
+        assert np.array_equal(sample.normals.valid, pairs.depth[i] < np.inf)
     (run,) = dataset.sequences()
     assert len(run) == 8
     assert np.array_equal(run[0].image, samples[0].image)

@@ -16,6 +16,7 @@ from diffusion_perception_ros.evaluation.metrics import (
     depth_flicker,
     flow_metrics,
     intersection_over_union,
+    normal_metrics,
 )
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -134,6 +135,40 @@ def test_flow_invariants(seed: int, missing: float) -> None:
     assert (perfect["epe"], perfect["fl_all"], perfect["epe_zero"]) == (0, 0, got["epe_zero"])
     nothing = flow_metrics(torch.full_like(target, torch.nan), target, everywhere(target))
     assert nothing["epe"] == got["epe_zero"]
+
+
+def normals_at(*degrees: float) -> Tensor:
+    """(3, 1, N): so many degrees to the right of what faces the camera."""
+    angle = torch.tensor(degrees, dtype=torch.float64).deg2rad()
+    return torch.stack([angle.sin(), torch.zeros_like(angle), -angle.cos()])[:, None]
+
+
+def test_normals_by_hand() -> None:
+    """Errors of 0, 10, 20, 25 and 100 degrees; a sixth pixel is not valid."""
+    target = normals_at(0, 0, 30, 0, 0, 0)
+    got = normal_metrics(normals_at(0, 10, 50, -25, 100, 3), target, torch.tensor([[True] * 5 + [False]]))
+    expected = {"mean": 31, "median": 20, "within_11.25": 0.4, "within_22.5": 0.6, "within_30": 0.8, "coverage": 1}
+    assert got == pytest.approx(expected)
+
+
+def test_normals_without_a_prediction_are_wrong_by_a_right_angle() -> None:
+    prediction, target = normals_at(5, 0), normals_at(0, 0)
+    prediction[:, 0, 1] = torch.nan
+    got = normal_metrics(prediction, target, everywhere(target))
+    expected = {"mean": 47.5, "within_11.25": 0.5, "within_22.5": 0.5, "within_30": 0.5, "coverage": 0.5}
+    assert {name: got[name] for name in expected} == pytest.approx(expected)
+
+
+@given(SEEDS)
+@settings(deadline=None)
+def test_normal_invariants(seed: int) -> None:
+    target, prediction = (random(seed + i, 3, 4, 5) - 0.5 for i in range(2))
+    got = normal_metrics(prediction, target, everywhere(target))
+    assert 0 <= got["within_11.25"] <= got["within_22.5"] <= got["within_30"] <= 1
+    assert got == pytest.approx(normal_metrics(target, prediction, everywhere(target)))
+    assert got == pytest.approx(normal_metrics(3 * prediction, target, everywhere(target)))
+    assert normal_metrics(-prediction, target, everywhere(target))["mean"] == pytest.approx(180 - got["mean"])
+    assert normal_metrics(target, target, everywhere(target))["mean"] == pytest.approx(0, abs=1e-6)
 
 
 def test_masks_by_hand() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from diffusion_perception_ros import cli
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.evaluation.datasets import Scenes
 from diffusion_perception_ros.evaluation.evaluate import Evaluation
 from diffusion_perception_ros.evaluation.plot import draw_sweep
+from diffusion_perception_ros.evaluation.plot_labels import place_labels
 from diffusion_perception_ros.evaluation.sweep import (
     SCHEDULES,
     Measurement,
@@ -155,6 +159,35 @@ def test_the_plot_can_be_drawn(measurements: list[Measurement], tmp_path: Path) 
     picture = cv2.imread(str(tmp_path / "sweep.png"))
     assert picture is not None
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_labels_cover_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    points = [*map(tuple, rng.uniform(1, 9, (20, 2))), *map(tuple, rng.uniform(4.8, 5.2, (5, 2)))]
+    figure = Figure(figsize=(4, 4))
+    axes = figure.add_subplot(xlim=(0, 10), ylim=(0, 10))
+    labels = [(f"{i}×4", x, y) for i, (x, y) in enumerate(points)]
+    place_labels(axes, labels, points, [[(0, 5), (10, 5)]], 6, above=seed % 2 == 0, color="black")
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the lines that lead to points
+    assert len(boxes) > 20
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    for x, y in axes.transData.transform(points):
+        assert not any(box.contains(x, y) for box in boxes)
+    _, line = axes.transData.transform((0, 5))
+    assert not any(box.y0 < line < box.y1 for box in boxes)
+    assert all(axes.bbox.containsx(x) for box in boxes for x in (box.x0, box.x1))
+
+
+def test_points_that_are_one_to_the_eye_have_one_label() -> None:
+    axes = Figure().add_subplot(xlim=(0, 10), ylim=(0, 10))
+    points = [(5.0, 5.0), (5.01, 5.0), (2.0, 2.0)]
+    place_labels(axes, [("1×1", *point) for point in points], points, [], 6, above=True, color="black")
+    assert len(axes.texts) == 2
+    above, below = (text.get_window_extent() for text in axes.texts)
+    assert above.y0 > axes.transData.transform((5, 5))[1]
+    assert below.y0 > axes.transData.transform((2, 2))[1]
 
 
 ARGUMENTS = ["sweep", "--samples", "2", "--size", "32x32", "--device", "cpu", "--steps", "1,2", "--ensembles", "1"]

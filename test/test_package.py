@@ -53,11 +53,20 @@ def wheel_metadata(wheel: zipfile.ZipFile) -> Message:
     return Parser().parsestr(wheel.read(path).decode())
 
 
-def console_scripts() -> dict[str, str]:
+def scripts(section: str, key: str) -> dict[str, str]:
+    """Commands and what they call, as setup.cfg lists them."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    lines = config["options.entry_points"]["console_scripts"].strip().splitlines()
+    lines = config[section][key].strip().splitlines()
     return {name.strip(): target.strip() for name, target in (line.split("=") for line in lines)}
+
+
+def console_scripts() -> dict[str, str]:
+    return scripts("options.entry_points", "console_scripts")
+
+
+def ros2_executables() -> dict[str, str]:
+    return scripts("ros2_run", "executables")
 
 
 def pins(python: str) -> dict[str, str]:
@@ -89,6 +98,20 @@ def test_cmake_finds_only_what_package_xml_depends_on() -> None:
     assert found == declared
 
 
+def test_every_ros_package_that_is_imported_is_a_dependency() -> None:
+    package = parse_package(str(ROOT))
+    declared = {d.name for d in [*package.exec_depends, *package.build_export_depends]}
+    imported = set()
+    for path in [*(ROOT / NAME / "ros").glob("*.py"), *(ROOT / "launch").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").split(".")[0])
+    from_pip = {"cv2", "numpy", "torch"}
+    assert imported - {NAME, *from_pip, *sys.stdlib_module_names} <= declared
+
+
 def test_one_version(wheel_metadata: Message) -> None:
     version = diffusion_perception_ros.__version__
     assert parse_package(str(ROOT)).version == version
@@ -108,6 +131,21 @@ def test_changelog_can_be_released(tmp_path: Path) -> None:
     assert changes
 
 
+def test_cmake_installs_what_the_launch_files_look_for() -> None:
+    (folders,) = re.findall(r"install\(DIRECTORY ([a-z ]+) DESTINATION share", (ROOT / "CMakeLists.txt").read_text())
+    assert set(folders.split()) >= {"config", "launch", "rviz"}
+    launch_files = "".join(path.read_text() for path in (ROOT / "launch").iterdir())
+    for folder, name in re.findall(r'\[share, "(\w+)", "([\w.]+)"\]', launch_files):
+        assert folder in folders.split()
+        assert (ROOT / folder / name).is_file()
+    executables = set(re.findall(r'executable="(\w+_node)"', (ROOT / "launch" / "perception.launch.py").read_text()))
+    assert executables <= set(ros2_executables())
+
+
+def test_ros2_run_has_the_nodes_and_the_replayer() -> None:
+    assert list(ros2_executables()) == ["perception_node", "mask_adapter_node", "replay"]
+
+
 def test_every_message_is_generated_and_its_packages_are_declared() -> None:
     cmake = (ROOT / "CMakeLists.txt").read_text()
     definitions = sorted((ROOT / "msg").iterdir())
@@ -122,17 +160,20 @@ def test_no_folder_hides_the_generated_message_classes() -> None:
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
-def test_cmake_writes_one_executable_for_each_console_script(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "entries"), [("console_scripts", console_scripts()), ("executables", ros2_executables())]
+)
+def test_cmake_writes_one_executable_for_each_command(tmp_path: Path, key: str, entries: dict[str, str]) -> None:
     script = tmp_path / "write.cmake"
     script.write_text(
         f'include("{ROOT}/cmake/console_scripts.cmake")\n'
-        f'write_console_scripts("{ROOT}/setup.cfg" "{tmp_path}/bin" paths)\n'
+        f'write_console_scripts("{ROOT}/setup.cfg" {key} "{tmp_path}/bin" paths)\n'
         'message("${paths}")\n'
     )
     done = subprocess.run(["cmake", "-P", script], capture_output=True, text=True, check=True)
-    paths = [tmp_path / "bin" / name for name in console_scripts()]
+    paths = [tmp_path / "bin" / name for name in entries]
     assert done.stderr.strip().split(";") == [str(path) for path in paths]
-    for path, target in zip(paths, console_scripts().values(), strict=True):
+    for path, target in zip(paths, entries.values(), strict=True):
         module, function = target.split(":")
         assert f"from {module} import {function}" in path.read_text()
         help_text = subprocess.run(
@@ -158,7 +199,7 @@ def test_cmake_stops_at_a_bad_console_script(tmp_path: Path, setup_cfg: str, com
     script = tmp_path / "write.cmake"
     script.write_text(
         f'include("{ROOT}/cmake/console_scripts.cmake")\n'
-        f'write_console_scripts("{tmp_path}/setup.cfg" "{tmp_path}/bin" paths)\n'
+        f'write_console_scripts("{tmp_path}/setup.cfg" console_scripts "{tmp_path}/bin" paths)\n'
     )
     done = subprocess.run(["cmake", "-P", script], capture_output=True, text=True, check=False)
     assert done.returncode != 0

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from diffusion_perception_ros.cli import main
+from diffusion_perception_ros.conversions import depth_color, normal_color
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.media import PredictJob, PredictSettings, PredictSummary
 from diffusion_perception_ros.media.flo import read_flow
 from diffusion_perception_ros.media.results import write_results
+from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import AmodalInstance, PerceptionOutput
 
@@ -85,6 +88,38 @@ def test_one_picture_with_everything(tmp_path: Path, pipe: PerceptionPipeline, f
     assert (summary.frames_total, summary.frames_processed, summary.pairs, summary.masks) == (1, 1, 1, 2)
     assert summary.files == 11
     assert summary.exit_status == 0
+
+
+def test_normals_are_written_by_checkpoints_that_see_them(tmp_path: Path, frames: Frames) -> None:
+    small = PerceptionPipeline.random(64, num_labels=1006, patch_labels=(1000, 1001, 1002, 1003, 1005))
+    encodings = {"depth": small.metadata.tasks["depth"], "normals": TargetEncoding("unit_vector", (1005,))}
+    metadata = replace(small.metadata, tasks=encodings)
+    pipe = PerceptionPipeline(small.transformer, small.codec, small.scheduler_config, metadata)
+    out = tmp_path / "out"
+    summary = predict([save(tmp_path / "in/first.png", frames[0])], out, pipe)
+    assert summary.tasks == ("depth", "normals")
+    assert names(out) == {"first_depth.npy", "first_depth.png", "first_normals.npy", "first_normals.png"}
+    expected = pipe(frames[0]).extra["normals"]
+    np.testing.assert_array_equal(np.load(out / "first_normals.npy"), expected)
+    np.testing.assert_array_equal(load(out / "first_normals.png")[..., ::-1], normal_color(expected))
+    with pytest.raises(InputError, match="exists already"):
+        predict([tmp_path / "in/first.png"], out, pipe)
+
+
+def test_logarithmic_depth_is_drawn_around_its_median(tmp_path: Path, frames: Frames) -> None:
+    small = PerceptionPipeline.random(64)
+    encodings = {"depth": TargetEncoding("log", (1000,), parameters={"log_range": 3.0})}
+    pipe = PerceptionPipeline(
+        small.transformer, small.codec, small.scheduler_config, replace(small.metadata, tasks=encodings)
+    )
+    output = pipe(frames[0])
+    assert output.depth_relative is not None
+    assert output.depth_median == pytest.approx(np.exp(-3))
+    out = tmp_path / "out"
+    predict([save(tmp_path / "in/first.png", frames[0])], out, pipe)
+    np.testing.assert_array_equal(np.load(out / "first_depth.npy"), output.depth_relative)
+    expected = depth_color(output.depth_relative, output.depth_median)
+    np.testing.assert_array_equal(load(out / "first_depth.png")[..., ::-1], expected)
 
 
 def test_folder_in_natural_order(tmp_path: Path, pipe: PerceptionPipeline, frames: Frames) -> None:

@@ -72,6 +72,23 @@ def test_the_bag_holds_the_scene(tmp_path: Path, name: str, capsys: pytest.Captu
         assert message.next_stamp == messages["/camera/image_raw"][time + 1].header.stamp
 
 
+def test_several_scenes_follow_one_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = ["--width", "32", "--height", "24", "--frames", "2"]
+    assert cli.main(["scene", str(tmp_path / "both"), "--seed", str(SEED), "--scenes", "2", *size]) == 0
+    assert f"4 frames of scenes {SEED} to {SEED + 1}" in capsys.readouterr().err
+    both = read(tmp_path / "both")
+    for number in range(2):
+        alone = tmp_path / f"{number}"
+        assert cli.main(["scene", str(alone), "--seed", str(SEED + number), *size]) == 0
+        for topic, messages in read(alone).items():
+            for first, second in zip(messages, both[topic][len(messages) * number :], strict=False):
+                if hasattr(first, "encoding"):
+                    assert np.array_equal(first.data, second.data)
+    stamps = [image.header.stamp for image in both["/camera/image_raw"]]
+    assert [stamp.sec + stamp.nanosec / 1e9 for stamp in stamps] == pytest.approx([1, 1.1, 4, 4.1])
+    assert [flow.next_stamp for flow in both["/ground_truth/flow"]] == stamps[1::2]
+
+
 def test_nothing_is_overwritten_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for out in (tmp_path / "scene.mcap", tmp_path / "bag"):
         arguments = ["scene", str(out), "--frames", "1", "--width", "32", "--height", "24"]
@@ -84,7 +101,8 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    "option", [["--frames", "0"], ["--rate", "0"], ["--seed", "-1"], ["--width", "2"], ["--device", "abacus"]]
+    "option",
+    [["--frames", "0"], ["--scenes", "0"], ["--rate", "0"], ["--seed", "-1"], ["--width", "2"], ["--device", "abacus"]],
 )
 def test_unusable_options_are_refused(tmp_path: Path, option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["scene", str(tmp_path / "out.mcap"), *option]) == 2

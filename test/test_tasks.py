@@ -56,10 +56,8 @@ def test_released_interpolations(interpolation: str) -> None:
 
 
 def context(task: str, height: int, width: int, resolution: int = 64, **changes: Any) -> DecodeContext:
-    encoding = find_task(task).released
-    assert encoding is not None
     values: dict[str, Any] = {
-        "encoding": encoding,
+        "encoding": find_task(task).released,
         "geometry": Geometry(height, width, resolution),
         "flow_reference_size": (512, 384),
         "aligner": "standardize",
@@ -211,29 +209,74 @@ def test_amodal_masks_are_thresholded_after_resizing() -> None:
     assert not instance.mask[:, 155:].any()
 
 
-class Normals(Task):
+def normals_of(*vectors: tuple[float, float, float]) -> torch.Tensor:
+    """(members, 1, 1, 3, 64, 64): the same vector everywhere, one a member."""
+    members = torch.tensor(vectors, dtype=torch.float32).view(-1, 1, 1, 3, 1, 1)
+    return members.expand(-1, -1, -1, -1, 64, 64).contiguous()
+
+
+UNIT_VECTOR = TargetEncoding("unit_vector", labels=(1005,))
+
+
+def decode_normals(images: torch.Tensor, height: int = 64, width: int = 64) -> np.ndarray[Any, np.dtype[np.float32]]:
+    normals = find_task("normals").decode(images, context("normals", height, width, encoding=UNIT_VECTOR))["normals"]
+    assert normals.shape == (height, width, 3)
+    assert normals.dtype == np.float32
+    return np.asarray(normals)
+
+
+def test_normals_have_unit_length_or_none() -> None:
+    images = normals_of((0.3, 0, -0.4))
+    images[..., :10] = torch.tensor([0.1, 0.1, 0.0]).view(3, 1, 1)
+    normals = decode_normals(images)
+    np.testing.assert_allclose(normals[:, 10:], np.broadcast_to([0.6, 0, -0.8], (64, 54, 3)), rtol=1e-6)
+    assert np.isnan(normals[:, :10]).all()
+
+
+def test_normals_between_two_walls_are_normalised_after_resizing() -> None:
+    images = normals_of((1, 0, 0))
+    images[..., 32:] = torch.tensor([0.0, 0.0, -1.0]).view(3, 1, 1)
+    lengths = np.linalg.norm(decode_normals(images, 100, 150), axis=2)
+    np.testing.assert_allclose(lengths, 1, rtol=1e-6)
+
+
+def test_normals_of_an_ensemble_are_the_mean_direction() -> None:
+    normals = decode_normals(normals_of((1, 0, 0), (0, 0, -1)))
+    np.testing.assert_allclose(normals[0, 0], [np.sqrt(0.5), 0, -np.sqrt(0.5)], rtol=1e-6)
+    contradiction = decode_normals(normals_of((1, 0, 0), (-1, 0, 0)))
+    assert np.isnan(contradiction).all()
+
+
+def test_normals_in_a_mirror() -> None:
+    images = torch.rand(1, 1, 3, 4, 4)
+    back = find_task("normals").unmirror(images)
+    assert torch.equal(back[0, 0, 0], -images[0, 0, 0].flip(-1))
+    assert torch.equal(back[0, 0, 1:], images[0, 0, 1:].flip(-1))
+
+
+class Reflectance(Task):
     """A further task, as a user would add it."""
 
-    name = "normals"
-    kinds: ClassVar[dict[str, tuple[str, ...]]] = {"unit_vector": ()}
+    name = "reflectance"
+    kinds: ClassVar[dict[str, tuple[str, ...]]] = {"rgb": ()}
 
     def prompts(self, encoding: TargetEncoding, instances: Sequence[int]) -> list[Picture]:
         return [Picture("ones")]
 
     def decode(self, images: torch.Tensor, context: DecodeContext) -> dict[str, Any]:
-        return {"normals": F.normalize(context.geometry.to_input(images[0, 0, 0]), dim=0).numpy()}
+        return {"reflectance": context.geometry.to_input(images[0, 0, 0]).clamp(-1, 1).numpy()}
 
 
 def test_a_further_task_is_one_class_and_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "_TASKS", dict(tasks._TASKS))
-    tasks.register(Normals())
+    tasks.register(Reflectance())
     with pytest.raises(InputError, match="registered already"):
-        tasks.register(Normals())
+        tasks.register(Reflectance())
     small = PerceptionPipeline.random(64, num_labels=1006, patch_labels=(1000, 1001, 1002, 1003, 1005))
-    encodings = {**small.metadata.tasks, "normals": TargetEncoding("unit_vector", labels=(1005,))}
+    encodings = {**small.metadata.tasks, "reflectance": TargetEncoding("rgb", labels=(1005,))}
     metadata = CheckpointMetadata(64, encodings, sampler="ddim_trailing", num_inference_steps=1)
     pipe = PerceptionPipeline(small.transformer, small.codec, small.scheduler_config, metadata)
-    output = pipe(np.zeros((30, 40, 3), np.uint8), tasks=("depth", "normals"))
+    output = pipe(np.zeros((30, 40, 3), np.uint8), tasks=("depth", "reflectance"))
     assert output.depth_relative is not None
-    assert output.extra["normals"].shape == (3, 30, 40)
-    np.testing.assert_allclose(np.linalg.norm(output.extra["normals"], axis=0), 1, rtol=1e-5)
+    assert output.extra["reflectance"].shape == (3, 30, 40)
+    assert np.abs(output.extra["reflectance"]).max() <= 1

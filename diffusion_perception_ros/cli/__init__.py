@@ -15,7 +15,7 @@ from diffusion_perception_ros.errors import InputError
 
 PROGRAM = "diffusion-perception"
 # Each names a module here with `add_parser` and `run`. These modules import torch and the like only inside `run`.
-COMMANDS = ("predict", "replay", "convert", "demo", "scene", "evaluate", "sweep", "train")
+COMMANDS = ("predict", "replay", "convert", "demo", "scene", "evaluate", "sweep", "train", "scaling")
 # The pipeline's names of what some commands have options for.
 _OPTIONS = {
     "num_inference_steps": "steps",
@@ -48,25 +48,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: With status 2 if the arguments cannot be parsed, with 0 after ``--help`` and ``--version``.
     """
-    args = _parser().parse_args(argv)
     # As Ctrl-C does, so that half-written output is removed. Windows has no SIGHUP; under nohup it is ignored.
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     try:
-        status: int = args.run(args)
-        sys.stdout.flush()
-    except InputError as error:
-        print(f"{PROGRAM}: error: {_in_options(str(error), args)}", file=sys.stderr)
-        return 2
+        return _run(_parser().parse_args(argv))
     except KeyboardInterrupt:
+        # An interrupt within `exec` of a text, which dataclasses do while they are imported, marks the process to die
+        # of the signal however it ends; the next such `exec` takes the mark away.
+        exec("")
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output is gone. Python would complain once more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"{PROGRAM}: error: {_in_options(str(error), args)}", file=sys.stderr)
+        return 2
     return status
 
 

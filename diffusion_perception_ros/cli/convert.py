@@ -12,6 +12,9 @@ from diffusion_perception_ros.errors import InputError
 _EPILOG = """examples:
   diffusion-perception convert dit_moe_generalist.pt stable-diffusion-2/ generalist/ --dtype bfloat16
   diffusion-perception replay drive.mcap out --checkpoint generalist/ --sampler ddim_trailing --steps 4
+
+exit status:
+  0 the folder is complete, 2 unusable input or arguments, 130 interrupted, which leaves no folder
 """
 
 

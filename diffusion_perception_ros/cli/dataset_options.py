@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from diffusion_perception_ros.cli.options import load_pipeline
 
 if TYPE_CHECKING:
-    from diffusion_perception_ros.evaluation.datasets import Dataset
+    from diffusion_perception_ros.evaluation.datasets import Bag, Dataset
     from diffusion_perception_ros.pipeline import PerceptionPipeline
 
 DATASETS = ("scenes", "hypersim", "chairs", "pix2gestalt", "bag")
-_TOPICS = ("image", "depth", "flow", "visible_masks", "amodal")
+_TOPICS = ("image", "depth", "flow", "visible_masks", "amodal", "normals")
 
 
 def add_dataset_options(parser: argparse.ArgumentParser, samples: str) -> argparse._ArgumentGroup:
@@ -60,6 +60,7 @@ def add_dataset_options(parser: argparse.ArgumentParser, samples: str) -> argpar
         "--visible-masks-topic", metavar="TOPIC", help="label images of visible masks, for --amodal-topic"
     )
     topics.add_argument("--amodal-topic", metavar="TOPIC", help="true AmodalMaskArray (default: the only one)")
+    topics.add_argument("--normals-topic", metavar="TOPIC", help="true normals, 32FC3 (default: the only one)")
     return group
 
 
@@ -74,10 +75,10 @@ def open_dataset(args: argparse.Namespace, scenes: int, sequences: int = 0) -> t
     Raises:
         InputError: The dataset or the pipeline is unusable, or options do not fit the dataset.
     """
-    from diffusion_perception_ros.evaluation.datasets import Bag, BagTopics, FlyingChairs, Hypersim, Pix2Gestalt, Scenes
+    from diffusion_perception_ros.evaluation.datasets import FlyingChairs, Hypersim, Pix2Gestalt, Scenes
     from diffusion_perception_ros.scenes import EVALUATION_SEED
 
-    _check(args)
+    check_dataset_options(args)
     dataset: Dataset
     if args.dataset == "scenes":
         pipe = load_pipeline(args.checkpoint, args.device, args.dtype)
@@ -85,8 +86,7 @@ def open_dataset(args: argparse.Namespace, scenes: int, sequences: int = 0) -> t
         seed = EVALUATION_SEED if args.seed is None else args.seed
         return Scenes(args.samples or scenes, seed, height, width, sequences, pipe.device), pipe
     if args.dataset == "bag":
-        topics = BagTopics(**{role: getattr(args, f"{role}_topic") for role in _TOPICS})
-        dataset = Bag(args.path, topics, args.samples, sequences)
+        dataset = open_bag(args, sequences)
     else:
         readers: dict[str, Callable[[Path, int | None], Dataset]]
         readers = {"hypersim": Hypersim, "chairs": FlyingChairs, "pix2gestalt": Pix2Gestalt}
@@ -94,8 +94,24 @@ def open_dataset(args: argparse.Namespace, scenes: int, sequences: int = 0) -> t
     return dataset, load_pipeline(args.checkpoint, args.device, args.dtype)
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Refuse options that would have no effect."""
+def open_bag(args: argparse.Namespace, sequences: int = 0) -> Bag:
+    """The bag with ground truth that the arguments ask for.
+
+    Raises:
+        InputError: There is no such bag, or it is unusable.
+    """
+    from diffusion_perception_ros.evaluation.datasets import Bag, BagTopics
+
+    topics = BagTopics(**{role: getattr(args, f"{role}_topic") for role in _TOPICS})
+    return Bag(args.path, topics, args.samples, sequences)
+
+
+def check_dataset_options(args: argparse.Namespace) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        InputError: There is one.
+    """
     from diffusion_perception_ros.errors import InputError
 
     is_scenes = args.dataset == "scenes"

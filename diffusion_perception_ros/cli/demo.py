@@ -1,56 +1,57 @@
-"""``diffusion-perception demo``: a short bag, replayed, and a picture of the result."""
+"""``diffusion-perception demo``: scenes are recorded, replayed and compared with the truth."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from diffusion_perception_ros.cli.options import add_checkpoint_options, load_pipeline, path
 
 _EPILOG = """\
 examples:
   diffusion-perception demo
-  diffusion-perception demo --out elsewhere --frames 2 --device cpu
+  diffusion-perception demo --out elsewhere --scenes 4 --device cpu
+  diffusion-perception demo --out mine --checkpoint runs/small/best
+
+Step by step, the same is
+  diffusion-perception scene demo/scenes --scenes 24 --frames 4 --width 192 --height 144
+  diffusion-perception replay demo/scenes demo/predictions --visible-masks-topic /camera/visible_masks \\
+      --max-frame-gap 1 --include-input
+  diffusion-perception evaluate --dataset bag --path demo/scenes --predictions demo/predictions
+
+exit status:
+  0 all is done, 2 unusable arguments, checkpoint or output, 130 interrupted
 """
-# Recorded bags beside a source checkout; an installed package has none, and renders its frames.
-_BAGS = Path(__file__).resolve().parents[2].parent / "shared" / "bags"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the command and its options."""
     parser = subparsers.add_parser(
         "demo",
-        help="replay a short bag and draw a contact sheet",
-        description="Write a short bag, replay it with the embedded checkpoint, and draw a contact sheet: input, "
-        "depth, flow and masks side by side. The frames are recorded ones where there are bags in ../shared/bags "
-        "beside the source checkout, rendered ones elsewhere.",
+        help="record scenes, replay them, and compare the result with the truth",
+        description="Record generated scenes that training never uses as a bag, replay it, compare depth, "
+        "flow and masks with the truth, beside baselines that need no learning, and draw a contact sheet.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("demo"), metavar="DIR", help="the folder for all of it (default: %(default)s)"
+        "--out", type=path, default="demo", metavar="DIR", help="the folder for all of it (default: %(default)s)"
     )
-    parser.add_argument(
-        "--frames", type=int, default=4, metavar="N", help="frames in the contact sheet (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--device", default="auto", help="auto (CUDA where there is one), cpu, cuda, cuda:1, ... (default: auto)"
-    )
+    parser.add_argument("--scenes", type=int, default=24, metavar="N", help="how many (default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=4, metavar="N", help="of each scene (default: %(default)s)")
+    add_checkpoint_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo and say where everything is."""
-    from diffusion_perception_ros.demo import run_demo
-    from diffusion_perception_ros.pipeline import PerceptionPipeline
+    from diffusion_perception_ros.demo import DemoSettings, run_demo
 
-    pipe = PerceptionPipeline.embedded(args.device)
-    result = run_demo(args.out, args.frames, pipe, bags=_BAGS)
-    summary = result.summary
-    print(
-        f"{summary.frames_processed} {'recorded' if result.recorded else 'rendered'} frames in {summary.seconds:.1f} s"
-    )
-    if summary.checkpoint_is_random:
-        print("The weights are random, not trained: these predictions mean nothing yet.")
-    print(f"input bag      {result.input_bag}")
-    print(f"output bag     {result.output_bag}")
-    print(f"contact sheet  {result.contact_sheet}")
-    return summary.exit_status
+    settings = DemoSettings(args.scenes, args.frames)
+    pipe = load_pipeline(args.checkpoint, args.device, args.dtype)
+    result = run_demo(args.out, pipe, settings)
+    print(result.text)
+    print(f"\n{args.scenes} scenes with {args.frames} frames each in {result.seconds:.0f} s, all in {args.out}:")
+    print("  contact_sheet.png         frames, predictions, truth and errors side by side")
+    print("  scenes, predictions       the bags, with the truth and with what was made of it")
+    print("  report.txt, report.json   the figures above")
+    return result.summary.exit_status

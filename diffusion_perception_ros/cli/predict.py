@@ -23,7 +23,8 @@ examples:
 Results of a picture are OUT/<picture>_..., those of folders and videos OUT/<folder or video>/<frame>_...:
   _depth.npy (float32, 0 near to 1 far) and _depth.png, _flow.flo (Middlebury's format, pixels, unknown as 1e10) and
   _flow.png, _amodal_<id>.png (0 and 255), _appearance_<id>.png and _overlay.png; with an ensemble of 3 and more
-  _depth_uncertainty.npy and _flow_standard_deviation.npy.
+  _depth_uncertainty.npy and _flow_standard_deviation.npy. Checkpoints that were trained for it also give _normals.npy
+  (float32 unit vectors, x right, y down, z forward) and _normals.png.
 
 exit status:
   0 everything was processed, 2 unusable input or arguments, 3 finished, but pictures or label images were skipped
@@ -61,8 +62,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--tasks",
         type=task_names,
         metavar="LIST",
-        help="comma-separated: depth, flow, amodal (default: depth, flow where there is a next frame, amodal where "
-        "there are masks)",
+        help="comma-separated: depth, flow, amodal, normals (default: depth, flow where there is a next frame, amodal "
+        "where there are masks, and normals if the checkpoint knows them)",
     )
     add_pipeline_options(parser)
     result = parser.add_argument_group("output")

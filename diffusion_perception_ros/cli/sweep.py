@@ -23,6 +23,10 @@ examples:
 
 OUT/sweep.csv has a row for each combination, as soon as it is measured; OUT/sweep.png shows accuracy against
 milliseconds, the Pareto front marked. What the numbers mean is in docs/evaluation.md.
+
+exit status:
+  0 all combinations that are possible were measured, 2 unusable input or arguments, 130 interrupted; what was
+  measured until then is in OUT/sweep.csv
 """
 # Of any dataset: they are kept in memory.
 _SAMPLES = 32

@@ -1,7 +1,7 @@
-"""A short bag, replayed end to end, and a picture of what came out."""
+"""Scenes recorded, replayed and compared with the truth, and a picture of all that."""
 
 from __future__ import annotations
 
-from diffusion_perception_ros.demo.demo import DemoResult, run_demo
+from diffusion_perception_ros.demo.demo import DemoResult, DemoSettings, run_demo
 
-__all__ = ["DemoResult", "run_demo"]
+__all__ = ["DemoResult", "DemoSettings", "run_demo"]

@@ -1,132 +1,173 @@
-"""The demo: a bag is written, replayed, read back and drawn."""
+"""The demo: scenes are recorded as a bag and replayed, and what came out is compared with the truth."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from tqdm import tqdm
 
 from diffusion_perception_ros import __version__
-from diffusion_perception_ros.conversions import header_fields, image_fields, image_from_message
-from diffusion_perception_ros.demo.contact_sheet import Row, contact_sheet
-from diffusion_perception_ros.demo.frames import Pair, recorded_pairs, rendered_pairs
 from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.evaluation.datasets import Bag, BagTopics
+from diffusion_perception_ros.evaluation.evaluate import evaluate
+from diffusion_perception_ros.evaluation.recorded import RecordedPredictions
+from diffusion_perception_ros.evaluation.report import PROTOCOL, Report
+from diffusion_perception_ros.evaluation.samples import Sample
+from diffusion_perception_ros.evaluation.sheets.sample_sheet import sample_sheet
 from diffusion_perception_ros.media.pictures import write_picture
-from diffusion_perception_ros.replay import ReplaySettings, ReplaySummary, replay
-from diffusion_perception_ros.replay.bag import NANOSECONDS, deserialize, header_stamp
-from diffusion_perception_ros.replay.binding import bind
-from diffusion_perception_ros.replay.definitions import IMAGE
-from diffusion_perception_ros.replay.engine import Progress
-from diffusion_perception_ros.replay.reader import BagReader
+from diffusion_perception_ros.replay import Replay, ReplaySettings, ReplaySummary
+from diffusion_perception_ros.replay.scene_bag import MASKS_TOPIC, record_scenes
 from diffusion_perception_ros.replay.writer import BagWriter, check_output
+from diffusion_perception_ros.scenes import EVALUATION_SEED
 
 if TYPE_CHECKING:
     from diffusion_perception_ros.pipeline import PerceptionPipeline
 
-_START = 1_700_000_000
-_FLOW_RANGE = 16.0
-_IMAGE_TOPIC, _MASKS_TOPIC = "/camera/image_raw", "/camera/visible_masks"
-_COLUMNS = {
-    _IMAGE_TOPIC: "",
-    "/perception/depth/color": "no depth",
-    "/perception/flow/color": "no flow",
-    "/perception/amodal/overlay": "no visible masks given",
-}
+HEIGHT, WIDTH = 144, 192
+FRAME_GAP = 1.0
+"""Seconds. Frames of one scene are less apart, those of two scenes more."""
+_TITLE = "One bag in: depth, motion and hidden shape out"
+_SEQUENCES = 8
+_ROWS = 8
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What is recorded.
+
+    Attributes:
+        scenes: How many, from the first seed on that is never trained on.
+        frames: Of each scene.
+
+    Raises:
+        InputError: A value makes no sense.
+    """
+
+    scenes: int = 24
+    frames: int = 4
+
+    def __post_init__(self) -> None:
+        if self.scenes < 1:
+            raise InputError(f"--scenes is {self.scenes}; give at least 1.")
+        if self.frames < 2:
+            raise InputError(f"--frames is {self.frames}; flow needs at least 2.")
+
+    @property
+    def seeds(self) -> range:
+        """Of the scenes."""
+        return range(EVALUATION_SEED, EVALUATION_SEED + self.scenes)
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Where everything is.
+    """What came of it.
 
     Attributes:
-        input_bag: The bag that was replayed.
-        output_bag: What came out, with a copy of what went in.
-        contact_sheet: The picture.
-        recorded: The frames are real ones.
         summary: Counts and times of the replay.
+        text: The table, as in ``report.txt``.
+        seconds: Wall-clock time of everything.
     """
 
-    input_bag: Path
-    output_bag: Path
-    contact_sheet: Path
-    recorded: bool
     summary: ReplaySummary
+    text: str
+    seconds: float
 
 
-def run_demo(
-    output: Path, num_pairs: int, pipe: PerceptionPipeline, bags: Path | None = None, progress: Progress | None = None
-) -> DemoResult:
-    """Write a short bag, replay it, and draw a contact sheet of the result.
+def run_demo(output: Path, pipe: PerceptionPipeline, settings: DemoSettings) -> DemoResult:
+    """Record scenes, replay them, compare the result with the truth, and draw a contact sheet.
+
+    ``output`` gets the bags ``scenes`` (with the truth) and ``predictions``, ``contact_sheet.png``, ``report.json`` and
+    ``report.txt``.
 
     Args:
         output: The folder for all of it; what an earlier run left there is replaced.
-        num_pairs: Frame pairs in the bag, and rows of the contact sheet; at most as many as ``bags`` has.
         pipe: Makes the predictions.
-        bags: A folder with recorded bags; where it is None or has none that fit, they are rendered.
-        progress: As for ``replay``.
+        settings: What is recorded.
 
     Raises:
-        InputError: ``num_pairs`` is less than 1, or the output cannot be written.
+        InputError: The output cannot be written.
     """
-    if num_pairs < 1:
-        raise InputError(f"--frames is {num_pairs}; give at least 1.")
-    pairs = recorded_pairs(bags, num_pairs) if bags is not None else []
-    recorded = bool(pairs)
-    result = output / "input", output / "output", output / "contact_sheet.png"
-    _write_bag(result[0], result[1], pairs or rendered_pairs(num_pairs))
-    settings = ReplaySettings(
-        visible_masks_topic=_MASKS_TOPIC,
-        max_frame_gap=1.0,
-        flow_color_range=_FLOW_RANGE,
-        include_input=True,
-        overwrite=True,
-    )
-    summary = replay(result[0], result[1], pipe, settings, progress)
-    write_picture(result[2], _draw(result[1], pipe, summary, recorded))
-    return DemoResult(*result, recorded, summary)
-
-
-def _write_bag(folder: Path, other: Path, pairs: Sequence[Pair]) -> None:
-    """Pairs are 0.1 s apart inside and 10 s apart from each other, so that none forms across two scenes."""
-    check_output(other, folder, overwrite=True)
-    with BagWriter(folder, "mcap", overwrite=True) as writer:
-        for index, pair in enumerate(pairs):
-            for position, image in enumerate(pair.images):
-                header = header_fields(_START + 10 * index, position * NANOSECONDS // 10, "camera_optical_frame")
-                time = header["stamp"]["sec"] * NANOSECONDS + header["stamp"]["nanosec"]
-                writer.write(_IMAGE_TOPIC, bind(IMAGE, image_fields(header, image, "rgb8")), time)
-                if pair.labels is not None:
-                    labels = image_fields(header, pair.labels[position], "mono8")
-                    writer.write(_MASKS_TOPIC, bind(IMAGE, labels), time)
-
-
-def _draw(bag: Path, pipe: PerceptionPipeline, summary: ReplaySummary, recorded: bool) -> NDArray[np.uint8]:
-    """The contact sheet of an output bag: the first frame of each pair."""
-    frames: dict[int, dict[str, NDArray[np.uint8]]] = {}
-    with BagReader(bag) as reader:
-        for raw in reader.messages(list(_COLUMNS)):
-            picture: Any = image_from_message(deserialize(raw))[..., ::-1]
-            frames.setdefault(header_stamp(raw) or 0, {})[raw.topic] = np.ascontiguousarray(picture)
-    rows = [
-        Row(
-            f"{(stamp - min(frames)) / NANOSECONDS:.0f} s after the first frame"
-            if stamp > min(frames)
-            else "first frame",
-            [pictures.get(topic, missing) for topic, missing in _COLUMNS.items()],
+    began = time.perf_counter()
+    scenes, predictions = output / "scenes", output / "predictions"
+    check_output(predictions, scenes, overwrite=True)
+    check_output(scenes, predictions, overwrite=True)
+    with BagWriter(scenes, "mcap", overwrite=True) as bag, _bar("recording", settings) as bar:
+        record_scenes(bag, settings.seeds, settings.frames, (HEIGHT, WIDTH), progress=bar.update)
+    summary = _replay(scenes, predictions, pipe, settings)
+    dataset = Bag(scenes, BagTopics(), sequences=_SEQUENCES)
+    with RecordedPredictions(predictions) as predict:
+        with _bar("comparing", settings) as bar:
+            evaluation = evaluate(predict, _counted(dataset, bar), predict.tasks, dataset.sequences())
+        report = Report(
+            pipe.metadata.name,
+            evaluation,
+            {
+                **dataset.settings,
+                "samples": len(dataset),
+                **predict.settings,
+                "is_random": pipe.metadata.is_random,
+                "seeds": [settings.seeds[0], settings.seeds[-1]],
+                "version": __version__,
+                **PROTOCOL,
+            },
         )
-        for stamp, pictures in sorted(frames.items())
-        if stamp % NANOSECONDS == 0
-    ]
+        rows = _first_frames(dataset, settings)
+        notes = _notes(pipe, summary, settings)
+        sheet = sample_sheet(_TITLE, notes, rows, predict, pipe.metadata, evaluation, total="all frames")
+    write_picture(output / "contact_sheet.png", sheet)
+    text = report.to_text()
+    if pipe.metadata.is_random:
+        text += "\n\nThe weights are random, not trained: these numbers mean nothing yet."
+    _write(output / "report.json", report.to_json())
+    _write(output / "report.txt", text)
+    return DemoResult(summary, text, time.perf_counter() - began)
+
+
+def _replay(scenes: Path, predictions: Path, pipe: PerceptionPipeline, settings: DemoSettings) -> ReplaySummary:
+    options = ReplaySettings(
+        visible_masks_topic=MASKS_TOPIC, max_frame_gap=FRAME_GAP, include_input=True, overwrite=True
+    )
+    with Replay(scenes, predictions, options) as job, _bar("replaying", settings) as bar:
+        return job.run(pipe, lambda done, total: bar.update(done - bar.n))
+
+
+def _first_frames(dataset: Bag, settings: DemoSettings) -> Iterator[tuple[str, Sample]]:
+    """The first frame of each of the first scenes, which nobody chose for how they look."""
+    for number, sample in enumerate(dataset):
+        scene, frame = divmod(number, settings.frames)
+        if scene == _ROWS:
+            return
+        if frame == 0:
+            yield f"scene {settings.seeds[scene]}", sample
+
+
+def _notes(pipe: PerceptionPipeline, summary: ReplaySummary, settings: DemoSettings) -> list[str]:
     metadata = pipe.metadata
     steps = f"{metadata.num_inference_steps} step" + ("s" if metadata.num_inference_steps > 1 else "")
-    note = (
-        f"diffusion_perception_ros {__version__}   |   {'recorded' if recorded else 'rendered'} frames   |   "
-        f"checkpoint: {metadata.name}   |   sampler: {metadata.sampler}, {steps}   |   "
-        f"{summary.frames_per_second:.1f} frames/s on {pipe.device}"
-    )
-    warning = "RANDOM WEIGHTS, NOT TRAINED: these predictions mean nothing yet" if metadata.is_random else None
-    return contact_sheet("One bag in, depth, flow and amodal masks out", note, rows, _FLOW_RANGE, warning)
+    return [
+        f"{settings.scenes * settings.frames} frames of {settings.scenes} generated scenes that training never uses; "
+        f"here the first frames of the first {min(settings.scenes, _ROWS)}, not chosen for their looks",
+        f"checkpoint {metadata.name}   |   {metadata.sampler}, {steps}   |   "
+        f"{summary.frames_per_second:.1f} frames/s on {pipe.device}   |   diffusion_perception_ros {__version__}",
+    ]
+
+
+def _counted(dataset: Bag, bar: tqdm[None]) -> Iterator[Sample]:
+    for sample in dataset:
+        yield sample
+        bar.update()
+
+
+def _bar(what: str, settings: DemoSettings) -> tqdm[None]:
+    return tqdm(total=settings.scenes * settings.frames, desc=what, unit="frame", dynamic_ncols=True, disable=None)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from None

@@ -1,7 +1,7 @@
 """What needs no learning: every result stands beside these, on the same samples.
 
 None of them sees more of a sample's truth than the least-squares alignment gives to every depth prediction, except that
-the plane is fitted with three numbers instead of two.
+the plane is fitted with three numbers instead of two, and the mean normal with two instead of none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_perception_ros.evaluation.samples import DepthTruth, InstanceTruth
+from diffusion_perception_ros.evaluation.samples import DepthTruth, InstanceTruth, NormalTruth
 
 # cv2's types ask for an array to write to; None has it make one.
 _NEW: Any = None
@@ -65,6 +65,28 @@ def convex_hull(truth: InstanceTruth) -> NDArray[np.bool_]:
     return hull.astype(bool)
 
 
+def mean_normal(truth: NormalTruth) -> NDArray[np.float32]:
+    """(H, W, 3), the same everywhere: the direction of the mean of the true normals."""
+    mean = truth.normals[truth.valid].mean(axis=0, dtype=float)
+    return _everywhere(mean / np.linalg.norm(mean), truth)
+
+
+def facing_wall(truth: NormalTruth) -> NDArray[np.float32]:
+    """(H, W, 3): everything faces the camera."""
+    return _everywhere(np.array([0, 0, -1]), truth)
+
+
+def floor_and_wall(truth: NormalTruth) -> NDArray[np.float32]:
+    """(H, W, 3): a level floor below the middle of the image, and above it a wall that faces the camera."""
+    normals = facing_wall(truth)
+    normals[len(normals) // 2 :] = 0, -1, 0
+    return normals
+
+
+def _everywhere(normal: NDArray[Any], truth: NormalTruth) -> NDArray[np.float32]:
+    return np.tile(normal.astype(np.float32), (*truth.valid.shape, 1))
+
+
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
@@ -78,4 +100,9 @@ FLOW: Mapping[str, Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.f
 AMODAL: Mapping[str, Callable[[InstanceTruth], NDArray[np.bool_]]] = {
     "visible_mask": visible_mask,
     "convex_hull": convex_hull,
+}
+NORMALS: Mapping[str, Callable[[NormalTruth], NDArray[np.float32]]] = {
+    "mean_normal": mean_normal,
+    "facing_wall": facing_wall,
+    "floor_and_wall": floor_and_wall,
 }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,17 @@ from diffusion_perception_ros.evaluation.metrics import (
     amodal_metrics,
     depth_flicker,
     flow_metrics,
+    normal_metrics,
 )
-from diffusion_perception_ros.evaluation.samples import DepthTruth, FlowTruth, InstanceTruth, Sample
+from diffusion_perception_ros.evaluation.samples import DepthTruth, FlowTruth, InstanceTruth, NormalTruth, Sample
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.sampling.settings import SamplingSettings
 
 Metrics = dict[str, float]
 Predict = Callable[[Sample, Sequence[str]], PerceptionOutput]
-"""Answers a sample for some tasks; the amodal instances come in the order of the sample's."""
+"""Answers a sample for some tasks, or leaves some out; the amodal instances come in the order of the sample's."""
+_ANSWERS = {"depth": "depth_relative", "flow": "flow", "amodal": "amodal"}
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,14 @@ class Evaluation:
         method: By task, what was evaluated; tasks without truth are absent. Flicker is the task ``temporal``.
         baselines: By task and name, on the same samples.
         each: By task, the method's metrics of every sample, for paired comparisons.
+        missing: By task, how many samples (sequences) have no prediction; they are in none of the averages. Tasks of
+            which none is missing are absent.
     """
 
     method: Mapping[str, Metrics]
     baselines: Mapping[str, Mapping[str, Metrics]]
     each: Mapping[str, Sequence[Metrics]]
+    missing: Mapping[str, int] = field(default_factory=dict)
 
 
 def predict_with(pipe: PerceptionPipeline, sampling: SamplingSettings) -> Predict:
@@ -77,20 +82,27 @@ def evaluate(
     """
     known = frozenset(tasks)
     scores: dict[tuple[str, str | None], list[Metrics]] = defaultdict(list)
+    missing: Counter[str] = Counter()
     for sample in samples:
         wanted = tuple(task for task in sample.tasks if task in known)
         if wanted:
             output = predict(sample, wanted)
-            _score(sample, wanted, output, scores, with_baselines)
+            answered = tuple(task for task in wanted if _is_answered(output, task))
+            missing.update(task for task in wanted if task not in answered)
+            _score(sample, answered, output, scores, with_baselines)
     if "depth" in known:
         for sequence in sequences:
-            depths = np.stack([_depth(predict(sample, ("depth",))) for sample in sequence])
-            scores["temporal", None].append({"flicker": _flicker(depths, sequence)})
+            answers = [predict(sample, ("depth",)).depth_relative for sample in sequence]
+            depths = [depth for depth in answers if depth is not None]
+            if len(depths) < len(sequence):
+                missing["temporal"] += 1
+                continue
+            scores["temporal", None].append({"flicker": _flicker(np.stack(depths), sequence)})
             if with_baselines:
                 truth = np.stack([sample.depth.depth for sample in sequence if sample.depth is not None])
                 scores["temporal", "ground_truth"].append({"flicker": _flicker(truth, sequence)})
     found = {task for task, _ in scores}
-    ordered = [task for task in ("depth", "flow", "amodal", "temporal") if task in found]
+    ordered = [task for task in ("depth", "flow", "amodal", "normals", "temporal") if task in found]
     return Evaluation(
         {task: _average(scores[task, None]) for task in ordered},
         {
@@ -98,7 +110,13 @@ def evaluate(
             for task in ordered
         },
         {task: scores[task, None] for task in ordered},
+        dict(missing),
     )
+
+
+def _is_answered(output: PerceptionOutput, task: str) -> bool:
+    answer = getattr(output, _ANSWERS[task]) if task in _ANSWERS else output.extra.get(task)
+    return answer is not None
 
 
 def _score(
@@ -109,13 +127,11 @@ def _score(
     with_baselines: bool,
 ) -> None:
     """Add the metrics of one sample, of the method (None) and of the baselines (by name)."""
-    if "depth" in tasks and sample.depth is not None:
-        scores["depth", None].append(_depth_metrics(_depth(output), sample.depth))
+    if "depth" in tasks and sample.depth is not None and output.depth_relative is not None:
+        scores["depth", None].append(_depth_metrics(output.depth_relative, sample.depth))
         for name, depth in baselines.DEPTH.items() if with_baselines else ():
             scores["depth", name].append(_depth_metrics(depth(sample.depth), sample.depth))
-    if "flow" in tasks and sample.flow is not None and sample.next_image is not None:
-        if output.flow is None:
-            raise RuntimeError(f"{sample.name}: flow was asked for and not given")
+    if "flow" in tasks and sample.flow is not None and sample.next_image is not None and output.flow is not None:
         scores["flow", None].append(_flow_metrics(output.flow, sample.flow))
         for name, flow in baselines.FLOW.items() if with_baselines else ():
             scores["flow", name].append(_flow_metrics(flow(sample.image, sample.next_image), sample.flow))
@@ -125,12 +141,10 @@ def _score(
         for name, amodal in baselines.AMODAL.items() if with_baselines else ():
             masks = [amodal(instance) for instance in sample.instances]
             scores["amodal", name].append(_amodal_metrics(masks, sample.instances))
-
-
-def _depth(output: PerceptionOutput) -> NDArray[np.float32]:
-    if output.depth_relative is None:
-        raise RuntimeError("depth was asked for and not given")
-    return output.depth_relative
+    if "normals" in tasks and sample.normals is not None:
+        scores["normals", None].append(_normal_metrics(output.extra["normals"], sample.normals))
+        for name, normals in baselines.NORMALS.items() if with_baselines else ():
+            scores["normals", name].append(_normal_metrics(normals(sample.normals), sample.normals))
 
 
 def _depth_metrics(prediction: NDArray[Any], truth: DepthTruth) -> Metrics:
@@ -140,6 +154,11 @@ def _depth_metrics(prediction: NDArray[Any], truth: DepthTruth) -> Metrics:
 def _flow_metrics(prediction: NDArray[np.float32], truth: FlowTruth) -> Metrics:
     first, second = (torch.from_numpy(flow).movedim(-1, 0) for flow in (prediction, truth.flow))
     return flow_metrics(first, second, torch.from_numpy(truth.valid))
+
+
+def _normal_metrics(prediction: NDArray[np.float32], truth: NormalTruth) -> Metrics:
+    first, second = (torch.from_numpy(normals).movedim(-1, 0) for normals in (prediction, truth.normals))
+    return normal_metrics(first, second, torch.from_numpy(truth.valid))
 
 
 def _amodal_metrics(masks: Sequence[NDArray[np.bool_]], instances: Sequence[InstanceTruth]) -> Metrics:

@@ -13,6 +13,8 @@ MINIMUM_DEPTH = 1e-3
 HIDDEN_SHARE = 0.05
 """A hidden part smaller than this share of the whole object is an edge, not a shape; it is not scored on its own."""
 _OUTLIER_PIXELS, _OUTLIER_SHARE = 3.0, 0.05
+_ANGLES = (11.25, 22.5, 30.0)
+_CHANCE_DEGREES = 90.0
 
 
 def align_least_squares(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -172,6 +174,33 @@ def amodal_metrics(prediction: Tensor, visible: Tensor, amodal: Tensor) -> dict[
     return {
         "iou": intersection_over_union(prediction, amodal),
         "iou_hidden": intersection_over_union(prediction & ~visible, hidden) if is_hidden else math.nan,
+    }
+
+
+def normal_metrics(prediction: Tensor, target: Tensor, valid: Tensor) -> dict[str, float]:
+    """Angles between surface normals (Fouhey et al. 2013).
+
+    Pixels without a prediction (NaN) count as wrong by 90 degrees, the mean error of a random guess.
+
+    Args:
+        prediction: (3, H, W) vectors, NaN where there is none.
+        target: (3, H, W) vectors.
+        valid: (H, W) bool, at least one pixel.
+
+    Returns:
+        ``mean`` and ``median`` error in degrees; ``within_11.25``, ``within_22.5`` and ``within_30``, the shares of
+        pixels that are wrong by at most so many degrees; ``coverage``, the share that has a prediction.
+    """
+    prediction, target = prediction[:, valid].double(), target[:, valid].double()
+    known = prediction.isfinite().all(dim=0)
+    # Exact for small angles, too, where the cosine is flat.
+    angle = torch.atan2(torch.linalg.cross(prediction, target, dim=0).norm(dim=0), (prediction * target).sum(dim=0))
+    degrees = torch.where(known, angle.rad2deg(), _CHANCE_DEGREES)
+    return {
+        "mean": float(degrees.mean()),
+        "median": float(degrees.median()),
+        **{f"within_{angle:g}": float((degrees <= angle).double().mean()) for angle in _ANGLES},
+        "coverage": float(known.double().mean()),
     }
 
 

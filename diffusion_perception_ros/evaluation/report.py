@@ -46,6 +46,17 @@ _SECTIONS = {
         ),
     ),
     "amodal": _Section("amodal masks", (_Column("iou", "mIoU", 3), _Column("iou_hidden", "mIoU hidden", 3))),
+    "normals": _Section(
+        "surface normals",
+        (
+            _Column("mean", "mean deg", 1),
+            _Column("median", "median deg", 1),
+            _Column("within_11.25", "<11.25 deg %", 1, 100),
+            _Column("within_22.5", "<22.5 deg %", 1, 100),
+            _Column("within_30", "<30 deg %", 1, 100),
+            _Column("coverage", "coverage %", 1, 100),
+        ),
+    ),
     "temporal": _Section(
         "depth over time, one scale and shift per sequence", (_Column("flicker", "flicker %", 2, 100),)
     ),
@@ -56,6 +67,7 @@ PROTOCOL = {
     "minimum_depth_m": MINIMUM_DEPTH,
     "flow_without_prediction": "scored as zero flow",
     "hidden_share": HIDDEN_SHARE,
+    "normals_without_prediction": "scored as wrong by 90 degrees",
     "average": "over pixels or instances of a sample, then over samples",
 }
 """What every number depends on; see docs/evaluation.md."""
@@ -76,33 +88,50 @@ class Report:
     settings: Mapping[str, Any]
 
     def to_json(self) -> str:
-        """One object: the tasks, ``baselines`` and ``settings``; null where a metric is not defined."""
+        """One object: the tasks, ``baselines`` and ``settings``; null where a metric is not defined.
+
+        If samples have no prediction, ``missing`` says how many, by task.
+        """
         tasks = {task: _plain(metrics) for task, metrics in self.evaluation.method.items()}
         baselines = {
             task: {name: _plain(metrics) for name, metrics in named.items()}
             for task, named in self.evaluation.baselines.items()
         }
-        return json.dumps({**tasks, "baselines": baselines, "settings": self.settings}, indent=2)
+        missing = {"missing": self.evaluation.missing} if self.evaluation.missing else {}
+        return json.dumps({**tasks, "baselines": baselines, **missing, "settings": self.settings}, indent=2)
 
     def to_text(self) -> str:
         """A table for each task: the method, then its baselines."""
-        return "\n\n".join(
-            _table(task, {self.name: metrics, **self.evaluation.baselines[task]})
+        missing = self.evaluation.missing
+        tables = [
+            _table(task, {self.name: metrics, **self.evaluation.baselines[task]}, missing.get(task, 0))
             for task, metrics in self.evaluation.method.items()
-        )
+        ]
+        unanswered = missing.keys() - self.evaluation.method.keys()
+        tables += [
+            f"{_SECTIONS[task].title}: {_counted(missing[task], task)}, all without prediction"
+            for task in _SECTIONS
+            if task in unanswered
+        ]
+        return "\n\n".join(tables)
 
 
 def _plain(metrics: Metrics) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
-def _table(task: str, rows: Mapping[str, Metrics]) -> str:
+def _counted(count: float, task: str) -> str:
+    return f"{count:.0f} {'sequences' if task == 'temporal' else 'samples'}"
+
+
+def _table(task: str, rows: Mapping[str, Metrics], missing: int) -> str:
     title, columns = _SECTIONS[task]
     first = next(iter(rows.values()))
-    unit = "sequences" if task == "temporal" else "samples"
-    count = f"{first['samples']:.0f} {unit}"
+    count = _counted(first["samples"], task)
     if "samples_hidden" in first:
         count += f", {first['samples_hidden']:.0f} with a hidden part"
+    if missing:
+        count += f", {missing} more without prediction"
     names = [name if i == 0 else name.replace("_", " ") for i, name in enumerate(rows)]
     width = max(20, *map(len, names))
     lines = [f"{title} ({count})", " " * width + "".join(f"{column.heading:>13}" for column in columns)]

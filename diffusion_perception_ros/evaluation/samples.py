@@ -49,16 +49,36 @@ class FlowTruth:
 
 
 @dataclass(frozen=True)
+class NormalTruth:
+    """Surface normals.
+
+    Attributes:
+        normals: (H, W, 3) float32 unit vectors in the camera's optical frame (x right, y down, z forward).
+        valid: (H, W) bool, where ``normals`` holds: there is no surface in the sky.
+    """
+
+    normals: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+    @classmethod
+    def where_known(cls, vectors: NDArray[np.float32]) -> NormalTruth:
+        """Valid where vectors, which are rounded, have about unit length; zero, NaN and infinity do not."""
+        return cls(vectors, np.abs(np.linalg.norm(vectors, axis=2) - 1) < 0.01)
+
+
+@dataclass(frozen=True)
 class InstanceTruth:
     """One object.
 
     Attributes:
         visible: (H, W) bool, what is seen of it, at least one pixel.
         amodal: (H, W) bool, all of it inside the image.
+        appearance: (H, W, 3) uint8 RGB, all of it on white; None where unknown.
     """
 
     visible: NDArray[np.bool_]
     amodal: NDArray[np.bool_]
+    appearance: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,7 @@ class Sample:
         depth: None where unknown.
         flow: None where unknown.
         instances: With disjoint visible masks; instance k is label k + 1 in `labels`.
+        normals: None where unknown.
 
     Raises:
         InputError: Images and truth differ in size, or flow has no next image.
@@ -83,6 +104,7 @@ class Sample:
     depth: DepthTruth | None = None
     flow: FlowTruth | None = None
     instances: Sequence[InstanceTruth] = ()
+    normals: NormalTruth | None = None
 
     def __post_init__(self) -> None:
         others: dict[str, NDArray[Any] | None] = {"the next image": self.next_image}
@@ -92,8 +114,11 @@ class Sample:
             others["the flow"] = self.flow.flow
             if self.next_image is None:
                 raise InputError(f"{self.name} has flow but no next image; both are needed.")
+        if self.normals is not None:
+            others["the normals"] = self.normals.normals
         for instance in self.instances:
             others |= {"the visible mask": instance.visible, "the whole mask": instance.amodal}
+            others["the whole object"] = instance.appearance
         height, width = self.image.shape[:2]
         for what, pixels in others.items():
             if pixels is not None and pixels.shape[:2] != (height, width):
@@ -109,6 +134,7 @@ class Sample:
             "depth": self.depth is not None and bool(self.depth.valid.any()),
             "flow": self.flow is not None and bool(self.flow.valid.any()),
             "amodal": bool(self.instances),
+            "normals": self.normals is not None and bool(self.normals.valid.any()),
         }
         return tuple(task for task, is_known in known.items() if is_known)
 

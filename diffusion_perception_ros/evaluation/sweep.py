@@ -42,6 +42,7 @@ HEADLINES = {
     "depth": Headline("abs_rel", "AbsRel"),
     "flow": Headline("epe", "EPE (px)"),
     "amodal": Headline("iou", "mIoU", larger_is_better=True),
+    "normals": Headline("mean", "mean degrees"),
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_perception_ros.conversions import amodal_overlay, depth_color, flow_color
+from diffusion_perception_ros.conversions import amodal_overlay, depth_color, flow_color, normal_color
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.media.flo import write_flow
 from diffusion_perception_ros.media.pictures import write_picture
@@ -17,7 +17,7 @@ from diffusion_perception_ros.predictions import PerceptionOutput
 # No ending is another one behind an underscore, so that frames with different names never share a file.
 _RESULT = re.compile(
     r"(.*)_(depth\.npy|depth\.png|depth_uncertainty\.npy|flow\.flo|flow\.png|flow_standard_deviation\.npy"
-    r"|amodal_[0-9]+\.png|appearance_[0-9]+\.png|overlay\.png)",
+    r"|normals\.npy|normals\.png|amodal_[0-9]+\.png|appearance_[0-9]+\.png|overlay\.png)",
     re.DOTALL,
 )
 
@@ -52,13 +52,16 @@ def write_results(
     arrays: dict[str, NDArray[np.float32]] = {}
     if output.depth_relative is not None:
         arrays["depth"] = output.depth_relative
-        pictures["depth"] = depth_color(output.depth_relative)
+        pictures["depth"] = depth_color(output.depth_relative, output.depth_median)
     if output.depth_uncertainty is not None:
         arrays["depth_uncertainty"] = output.depth_uncertainty
     if output.flow is not None:
         pictures["flow"] = flow_color(output.flow, color_range)
     if output.flow_standard_deviation is not None:
         arrays["flow_standard_deviation"] = output.flow_standard_deviation
+    if "normals" in output.extra:
+        arrays["normals"] = output.extra["normals"]
+        pictures["normals"] = normal_color(output.extra["normals"])
     if output.amodal is not None:
         for instance in output.amodal:
             pictures[f"amodal_{instance.id}"] = instance.mask.astype(np.uint8) * np.uint8(255)

@@ -16,7 +16,7 @@ class PredictSettings(SamplingSettings):
     Attributes:
         next_image: The frame after the only picture among the inputs.
         masks: Visible masks: a label image for the only picture, or a folder of them.
-        tasks: None for depth, flow where there is a next frame, and amodal where there are masks.
+        tasks: None for depth, flow where there is a next frame, amodal where there are masks, and normals.
         overwrite: Replace results that are there already.
 
     Raises:
@@ -42,5 +42,10 @@ class PredictSettings(SamplingSettings):
         """
         if self.tasks is not None:
             return tuple(dict.fromkeys(self.tasks))
-        wanted = {"depth": "depth" in available, "flow": "flow" in available or self.next_image, "amodal": self.masks}
+        wanted = {
+            "depth": "depth" in available,
+            "flow": "flow" in available or self.next_image,
+            "amodal": self.masks,
+            "normals": "normals" in available,
+        }
         return tuple(task for task, chosen in wanted.items() if chosen)

@@ -17,14 +17,15 @@ from diffusion_perception_ros.evaluation.datasets.messages import (
     amodal_masks_from_message,
     depth_from_message,
     flow_from_message,
+    normals_from_message,
 )
 from diffusion_perception_ros.evaluation.datasets.scenes import FARTHEST, NEAREST, SEQUENCE_FRAMES
-from diffusion_perception_ros.evaluation.samples import DepthTruth, FlowTruth, InstanceTruth, Sample
+from diffusion_perception_ros.evaluation.samples import DepthTruth, FlowTruth, InstanceTruth, NormalTruth, Sample
+from diffusion_perception_ros.frames.pairing import reason_against
 from diffusion_perception_ros.replay.bag import NANOSECONDS, UndeserializableError, deserialize, header_stamp
 from diffusion_perception_ros.replay.definitions import OPTICAL_FLOW
 from diffusion_perception_ros.replay.frames import Frame, FrameDecoder
 from diffusion_perception_ros.replay.masks import LabelImages
-from diffusion_perception_ros.replay.pairing import reason_against
 from diffusion_perception_ros.replay.reader import BagReader
 
 # An object is worth asking for from this share of the image on, as in the pairs of `scenes`.
@@ -39,6 +40,22 @@ class _Truth:
     flow: Any = None
     visible_masks: Any = None
     amodal: Any = None
+    normals: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagSample(Sample):
+    """A sample with what finds other messages about it.
+
+    Attributes:
+        frame: The camera's frame that it is.
+        next_stamp: Of the frame that the true flow leads to, in ns; None where flow is unknown.
+        ids: Of the instances, as in the label image.
+    """
+
+    frame: Frame
+    next_stamp: int | None
+    ids: tuple[int, ...]
 
 
 class Bag(Dataset):
@@ -61,8 +78,8 @@ class Bag(Dataset):
         self._sequences = sequences
         with BagReader(path) as bag:
             self._topics = choose_topics(bag, topics)
-            if not {"depth", "flow", "amodal"} & self._topics.truths.keys():
-                raise InputError(f"{path} has no ground truth: neither depth nor flow nor amodal masks.")
+            if not self._topics.truths.keys() - {"visible_masks"}:
+                raise InputError(f"{path} has no ground truth: neither depth nor flow nor amodal masks nor normals.")
             flow = self._topics.truths.get("flow")
             self._flow_type = bag.topics[flow].type if flow is not None else None
             frames = [header_stamp(raw) for raw in bag.messages([self._topics.image])]
@@ -83,18 +100,18 @@ class Bag(Dataset):
     def __len__(self) -> int:
         return self._samples
 
-    def __iter__(self) -> Iterator[Sample]:
+    def __iter__(self) -> Iterator[BagSample]:
         count = 0
         for sample in self._read():
             if count == self._samples:
                 return
-            if sample.depth or sample.flow or sample.instances:
+            if sample.depth or sample.flow or sample.instances or sample.normals:
                 count += 1
                 yield sample
 
-    def sequences(self) -> Iterator[Sequence[Sample]]:
+    def sequences(self) -> Iterator[Sequence[BagSample]]:
         """Runs of consecutive frames with depth and flow."""
-        count, run = 0, list[Sample]()
+        count, run = 0, list[BagSample]()
         for sample in self:
             if count == self._sequences:
                 return
@@ -108,7 +125,7 @@ class Bag(Dataset):
             if sample.depth is None or sample.flow is None or len(run) == SEQUENCE_FRAMES:
                 run = []
 
-    def _read(self) -> Iterator[Sample]:
+    def _read(self) -> Iterator[BagSample]:
         """Every frame, with or without a truth."""
         with BagReader(self._path) as bag:
             truths = {role: LabelImages(bag, topic) for role, topic in self._topics.truths.items()}
@@ -129,20 +146,26 @@ class Bag(Dataset):
             if last is not None:
                 yield self._sample(*last, None)
 
-    def _sample(self, frame: Frame, truth: _Truth, following: Frame | None) -> Sample:
+    def _sample(self, frame: Frame, truth: _Truth, following: Frame | None) -> BagSample:
         try:
             depth = None if truth.depth is None else depth_from_message(truth.depth)
             flow = self._flow(truth.flow, frame, following)
             instances = _instances(truth)
+            normals = None if truth.normals is None else NormalTruth.where_known(normals_from_message(truth.normals))
         except ValueError as error:  # ImageError is one, and so is a mask that does not fit its box
             raise InputError(f"{_name(frame)}: a ground truth message is unusable: {error}.") from None
-        return Sample(
+        target = None if flow is None else following
+        return BagSample(
             _name(frame),
             frame.image,
-            following.image if flow is not None and following is not None else None,
+            None if target is None else target.image,
             None if depth is None else DepthTruth.within(depth, NEAREST, FARTHEST),
             flow,
-            instances,
+            list(instances.values()),
+            normals,
+            frame=frame,
+            next_stamp=None if target is None else target.stamp,
+            ids=tuple(instances),
         )
 
     def _flow(self, message: Any, frame: Frame, following: Frame | None) -> FlowTruth | None:
@@ -156,16 +179,17 @@ class Bag(Dataset):
         return FlowTruth.where_finite(flow_from_message(message))
 
 
-def _instances(truth: _Truth) -> list[InstanceTruth]:
+def _instances(truth: _Truth) -> dict[int, InstanceTruth]:
+    """By id."""
     if truth.visible_masks is None or truth.amodal is None:
-        return []
+        return {}
     labels = labels_from_message(truth.visible_masks)
     enough = max(1, _VISIBLE_ENOUGH * labels.size)
-    instances = []
+    instances = {}
     for number, mask in amodal_masks_from_message(truth.amodal).items():
         visible = labels == number
         if np.count_nonzero(visible) >= enough:
-            instances.append(InstanceTruth(visible, mask))
+            instances[number] = InstanceTruth(visible, mask)
     return instances
 
 

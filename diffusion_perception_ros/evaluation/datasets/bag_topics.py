@@ -25,6 +25,7 @@ class BagTopics:
         flow: True flow, an OpticalFlow or a 32FC2 image.
         visible_masks: Label images of visible masks; by default the one with ``mask`` or ``label`` in its name.
         amodal: The true AmodalMaskArray.
+        normals: True surface normals, a 32FC3 image.
     """
 
     image: str | None = None
@@ -32,6 +33,7 @@ class BagTopics:
     flow: str | None = None
     visible_masks: str | None = None
     amodal: str | None = None
+    normals: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class TruthTopics:
 
     Attributes:
         image: The camera.
-        truths: The others by what they tell: ``depth``, ``flow``, ``visible_masks``, ``amodal``.
+        truths: The others by what they tell: ``depth``, ``flow``, ``visible_masks``, ``amodal``, ``normals``.
     """
 
     image: str
@@ -59,12 +61,14 @@ def choose_topics(bag: BagReader, named: BagTopics) -> TruthTopics:
     depths = {name for name, kind in kinds.items() if kind in DEPTH_ENCODINGS} - labels
     flows = {name for name, kind in kinds.items() if kind == OPTICAL_FLOW}
     flows = flows or {name for name, kind in kinds.items() if kind == "32FC2"}
+    normals = {name for name, kind in kinds.items() if kind == "32FC3"}
     arrays = {name for name, kind in kinds.items() if kind == AMODAL_MASK_ARRAY}
     truths = {
         "depth": _choose("--depth-topic", named.depth, kinds, depths, DEPTH_ENCODINGS),
         "flow": _choose("--flow-topic", named.flow, kinds, flows, (OPTICAL_FLOW, "32FC2")),
         "visible_masks": masks,
         "amodal": _choose("--amodal-topic", named.amodal, kinds, arrays, (AMODAL_MASK_ARRAY,)),
+        "normals": _choose("--normals-topic", named.normals, kinds, normals, ("32FC3",)),
     }
     pictures = {name for name, kind in kinds.items() if _is_picture(kind)}
     image = _choose(

@@ -43,6 +43,21 @@ class Dataset(ABC):
         return iter(())
 
 
+class IndexedDataset(Dataset):
+    """Samples in files of their own, which can be read in any order."""
+
+    @abstractmethod
+    def __getitem__(self, number: int) -> Sample:
+        """Read one.
+
+        Raises:
+            InputError: A file is damaged, or what belongs together differs in size.
+        """
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[number] for number in range(len(self)))
+
+
 def evenly(items: Sequence[T], count: int | None) -> list[T]:
     """At most ``count`` items, spread evenly, because neighbours in a dataset are alike; all where it is None."""
     if count is None or count >= len(items):
@@ -58,7 +73,7 @@ def existing_folder(path: Path, *parts: str) -> Path:
     """
     folder = path.joinpath(*parts)
     if not folder.is_dir():
-        raise InputError(f"the folder {folder} does not exist; --path names the folder that holds the dataset.")
+        raise InputError(f"the folder {folder} does not exist; name the folder that holds the dataset.")
     return folder
 
 

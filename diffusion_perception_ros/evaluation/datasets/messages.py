@@ -15,6 +15,7 @@ _MILLIMETRES = np.float32(1000)  # in a metre
 # Floats are read as bytes first: the layouts of pixels_from_message know integers only.
 _DEPTH = {"16UC1": Layout(1, 2), "32FC1": Layout(4, 1)}
 _FLOW = {"32FC2": Layout(8, 1)}
+_NORMALS = {"32FC3": Layout(12, 1)}
 
 
 def depth_from_message(message: Any) -> NDArray[np.float32]:
@@ -48,6 +49,22 @@ def flow_from_message(message: Any) -> NDArray[np.float32]:
         ImageError: The message cannot be read.
     """
     _, pixels = pixels_from_message(message, _FLOW)
+    return _floats(pixels, message)
+
+
+def normals_from_message(message: Any) -> NDArray[np.float32]:
+    """Surface normals.
+
+    Args:
+        message: A sensor_msgs/Image, 32FC3: x right, y down, z forward.
+
+    Returns:
+        (H, W, 3), zero or NaN where there is no surface.
+
+    Raises:
+        ImageError: The message cannot be read.
+    """
+    _, pixels = pixels_from_message(message, _NORMALS)
     return _floats(pixels, message)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_perception_ros.evaluation.datasets.dataset import Dataset
-from diffusion_perception_ros.evaluation.samples import DepthTruth, FlowTruth, InstanceTruth, Sample
+from diffusion_perception_ros.evaluation.samples import DepthTruth, FlowTruth, InstanceTruth, NormalTruth, Sample
 from diffusion_perception_ros.scenes import EVALUATION_SEED, draw_scene, render, render_pairs
 
 # KITTI's customary limit (Garg et al. 2016): least squares would otherwise fit the horizon alone.
@@ -69,6 +69,7 @@ class Scenes(Dataset):
                     DepthTruth.within(_numpy(pairs.depth[i]), NEAREST, FARTHEST),
                     FlowTruth(_numpy(pairs.flow[i]), _numpy(pairs.flow_valid[i])),
                     [InstanceTruth(visible, _numpy(pairs.amodal[i]))] if visible.any() else [],
+                    NormalTruth.where_known(_numpy(pairs.normals[i])),
                 )
 
     def sequences(self) -> Iterator[Sequence[Sample]]:

@@ -1,0 +1,1 @@
+"""Contact sheets: images, predictions, truth and errors side by side, with what the colours mean."""
