@@ -97,6 +97,9 @@ def _spin(args: list[str] | None) -> int:
                 node.executor.shutdown()
             node.destroy_node()
         rclpy.try_shutdown()
+        # While Python ends it no longer listens, and a second signal would kill.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         # Or the interpreter looks through all of torch for garbage before it ends, which takes longer than all else.
         gc.freeze()
     return 0
