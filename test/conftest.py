@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,10 @@ import diffusion_perception_ros
 from diffusion_perception_ros.model.official import to_official_state_dict
 from diffusion_perception_ros.model.random import SCHEDULER_CONFIG, random_codec, random_transformer
 from diffusion_perception_ros.pipeline import PerceptionPipeline
+
+# A busy machine is no fault of what is tested.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

@@ -134,7 +134,7 @@ class Rig:
         inputs = self.node._inputs
         return inputs.intake.received if inputs is not None else 0
 
-    def wait(self, condition: Callable[[], Any], timeout: float = 10.0) -> None:
+    def wait(self, condition: Callable[[], Any], timeout: float = 60.0) -> None:
         end = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < end, f"it did not happen in {timeout} s; log: {self.logs}"

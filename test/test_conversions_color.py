@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import colorsys
 import math
-import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -177,24 +174,3 @@ def test_normals_have_the_usual_colours() -> None:
     assert color.dtype == np.uint8
     assert color[0].tolist() == [[255, 128, 128], [128, 255, 128], [128, 128, 255]]
     assert color[1].tolist() == [[0, 0, 0], [0, 0, 0], [128, 0, 128]]
-
-
-def test_vga_takes_a_few_milliseconds() -> None:
-    depth = RNG.random((480, 640)).astype(np.float32)
-    flow = RNG.normal(0, 20, (480, 640, 2)).astype(np.float32)
-    image = RNG.integers(0, 256, (480, 640, 3), np.uint8)
-    whole = np.zeros((480, 640), np.bool_)
-    whole[100:300, 200:400] = True
-    instances = [AmodalInstance(k, whole & (np.arange(640) < 300), whole) for k in range(1, 4)]
-
-    def fastest(function: Callable[..., Any], *arguments: Any) -> float:
-        times = []
-        for _ in range(6):
-            start = time.perf_counter()
-            function(*arguments)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    assert fastest(depth_color, depth) < 0.02
-    assert fastest(flow_color, flow, 50.0) < 0.04
-    assert fastest(amodal_overlay, image, instances) < 0.05

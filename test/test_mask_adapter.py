@@ -53,7 +53,7 @@ class Rig:
             self.executor.add_node(node)
         self.wait(lambda: self.detections.get_subscription_count() == 1)
 
-    def wait(self, condition: Any, seconds: float = 5.0) -> None:
+    def wait(self, condition: Any, seconds: float = 60.0) -> None:
         """Spin until something is true."""
         end = time.monotonic() + seconds
         while not condition():

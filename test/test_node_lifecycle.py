@@ -109,7 +109,7 @@ def test_deactivate_gives_up_what_is_being_computed(rig: MakeRig) -> None:
     r.wait(lambda: len(r.pipe.calls) > calls)  # type: ignore[attr-defined]
     began = time.monotonic()
     assert r.node.trigger_deactivate() == SUCCESS
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20  # it is held for ever
     r.pipe.hold = None  # type: ignore[attr-defined]
     assert r.node.trigger_activate() == SUCCESS
     r.image(START + PERIOD)

@@ -41,9 +41,9 @@ def test_a_slow_model_always_works_on_the_newest(rig: MakeRig) -> None:
         type(pipe).__call__ = call
     results = [m.next_stamp.sec * SECOND + m.next_stamp.nanosec for m in flow]
     assert len(results) < len(times) / 2
-    # One frame may arrive between fetching and beginning.
+    # A frame or few may arrive between fetching and beginning on a busy machine; a queue would make it ten.
     lateness = [(begin - result) // PERIOD for begin, result in zip(newest_at_begin, results, strict=True)]
-    assert max(lateness) <= 1
+    assert max(lateness) <= 3
     assert [later - earlier for earlier, later in zip(stamps(flow), results, strict=True)] == [PERIOD] * len(flow)
     r.wait(lambda: status[-1].header.stamp.nanosec == times[-1] % SECOND)
     last = status[-1]
@@ -60,7 +60,7 @@ def test_flow_from_the_last_processed_frame(rig: MakeRig) -> None:
     flow, depth = r.subscribe("/flow", OpticalFlow), r.subscribe("/depth/relative", Image)
     r.image(START)
     r.wait(lambda: len(depth) == 1)
-    pipe.delay = 0.15
+    pipe.delay = 0.8
     r.image(START + PERIOD)
     time.sleep(0.05)
     for i in (2, 3, 4):
@@ -78,7 +78,9 @@ def test_max_rate(rig: MakeRig) -> None:
     while time.monotonic() - began < 0.55:
         r.image(START + i * PERIOD)
         i += 1
-    assert 3 <= len(depth) <= 7 < i
+    elapsed = time.monotonic() - began
+    assert 1 <= len(depth) <= 10 * elapsed + 2
+    assert len(depth) < i
 
 
 def test_old_frames_are_dropped(rig: MakeRig) -> None:
