@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import math
 import os
 import signal
@@ -11,6 +12,8 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,6 +217,23 @@ def test_a_state_that_is_none(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense")
     with pytest.raises(InputError, match="not readable as the state"):
         load_state(path)
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for what need not be installed."""
+    got: list[tuple[Any, ...]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            got.append((folder, purge_step))
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            got.append((name, value, step))
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    Log(tmp_path / "losses.csv", 4).write(5, {"loss": 0.5, "kl": 2.0})
+    assert got == [(str(tmp_path / "tensorboard"), 5), ("losses/loss", 0.5, 5), ("losses/kl", 2.0, 5)]
 
 
 def test_log_drops_what_comes_after_the_state(tmp_path: Path) -> None:
