@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import signal
 import sys
 import threading
 from typing import Any
+
+from diffusion_perception_ros.ros.preflight import ROS_NEEDED, can_start
 
 _DESCRIPTION = "Turn a detector's boxes or masks into the label images that the perception node takes as visible_masks."
 _EPILOG = """\
@@ -32,16 +32,7 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(
-        "mask_adapter_node",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.parse_known_args(args)
-    if importlib.util.find_spec("rclpy") is None:
-        remedy = "source a ROS 2 installation, for example with '. /opt/ros/jazzy/setup.bash'"
-        print(f"mask_adapter_node: rclpy is missing; {remedy}.", file=sys.stderr)
+    if not can_start("mask_adapter_node", _DESCRIPTION, _EPILOG, ROS_NEEDED, args):
         return 2
     return _spin(args)
 

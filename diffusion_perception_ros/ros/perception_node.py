@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
-import importlib.util
 import signal
 import sys
 from typing import Any
+
+from diffusion_perception_ros.ros.preflight import ROS_NEEDED, can_start
 
 _DESCRIPTION = "Depth, optical flow and amodal masks of a camera's frames, as a ROS 2 lifecycle node."
 _EPILOG = """\
@@ -21,7 +21,7 @@ then:
 exit status: 0 after Ctrl-C, 2 if something that the node needs is not installed or its arguments are unusable.
 """
 _NEEDED = {
-    "rclpy": "source a ROS 2 installation, for example with '. /opt/ros/jazzy/setup.bash'",
+    **ROS_NEEDED,
     "torch": "install it with 'python3 -m pip install torch diffusers' in the Python that runs the node",
     "diffusers": "install it with 'python3 -m pip install diffusers' in the Python that runs the node",
 }
@@ -38,17 +38,8 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(
-        "perception_node",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.parse_known_args(args)
-    for package, remedy in _NEEDED.items():
-        if importlib.util.find_spec(package) is None:
-            print(f"perception_node: {package} is missing; {remedy}.", file=sys.stderr)
-            return 2
+    if not can_start("perception_node", _DESCRIPTION, _EPILOG, _NEEDED, args):
+        return 2
     return _spin(args)
 
 
