@@ -285,18 +285,27 @@ class PerceptionPipeline:
             sampler, ensemble_size, flip_members, aligner, resize, seed,
         )  # fmt: skip
         geometry = Geometry(image.shape[0], image.shape[1], self.metadata.resolution, resize)
-        grids = {task.name: plan_queries(task, self.metadata.tasks[task.name], request) for task in request.tasks}
+        encodings = {task.name: self.metadata.tasks[task.name] for task in request.tasks}
+        regions = {task.name: task.regions(encodings[task.name], request.visible_masks) for task in request.tasks}
+        grids = {
+            task.name: plan_queries(task, encodings[task.name], request, regions[task.name]) for task in request.tasks
+        }
         images = self._answer([query for grid in grids.values() for query in grid], request, geometry)
 
         outputs: dict[str, Any] = {}
         answers = images.split([len(grid) for grid in grids.values()])
         for task, answer in zip(request.tasks, answers, strict=True):
-            encoding = self.metadata.tasks[task.name]
+            encoding = encodings[task.name]
             members = answer.float().unflatten(0, (request.ensemble_size, -1, len(encoding.labels)))
             if request.flip_members:
                 members = torch.stack([task.unmirror(a) if m % 2 else a for m, a in enumerate(members)])
             context = DecodeContext(
-                encoding, geometry, self.metadata.flow_reference_size, aligner, request.visible_masks
+                encoding,
+                geometry,
+                self.metadata.flow_reference_size,
+                aligner,
+                request.visible_masks,
+                regions[task.name],
             )
             outputs |= task.decode(members, context)
         extra = {name: outputs.pop(name) for name in outputs.keys() - _OUTPUT_FIELDS}

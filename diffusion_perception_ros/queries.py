@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.request import Request
 from diffusion_perception_ros.tasks import Picture, Task
-from diffusion_perception_ros.tasks.geometry import Geometry, image_to_tensor
+from diffusion_perception_ros.tasks.geometry import Geometry, Region, image_to_tensor
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,17 @@ class Query:
     member: int
 
 
-def plan_queries(task: Task, encoding: TargetEncoding, request: Request) -> list[Query]:
-    """The samples that one task needs: members, then prompts, then labels."""
+def plan_queries(task: Task, encoding: TargetEncoding, request: Request, regions: Mapping[int, Region]) -> list[Query]:
+    """The samples that one task needs: members, then prompts, then labels; instances are asked about in regions."""
     image = Picture("image", encoding.image_interpolation)
-    prompts = task.prompts(encoding, tuple(request.visible_masks))
+    prompts = [
+        replace(prompt, region=regions.get(prompt.instance))
+        for prompt in task.prompts(encoding, tuple(request.visible_masks))
+    ]
     return [
-        Query(replace(image, mirrored=mirrored), replace(prompt, mirrored=mirrored), label, member)
+        Query(
+            replace(image, mirrored=mirrored, region=prompt.region), replace(prompt, mirrored=mirrored), label, member
+        )
         for member in range(request.ensemble_size)
         for mirrored in [request.flip_members and member % 2 == 1]
         for prompt in prompts
@@ -48,13 +53,15 @@ def render(pictures: Sequence[Picture], request: Request, geometry: Geometry, de
     }
     rendered = []
     for picture in pictures:
+        seen = geometry.within(picture.region)
+        part = (..., *picture.region.slices) if picture.region else ...
         if picture.source == "ones":
             resolution = geometry.resolution
             tensor = torch.ones(3, resolution, resolution, device=device)
         elif picture.source == "visible_mask":
             mask = torch.from_numpy(request.visible_masks[picture.instance]).to(device, torch.float32)
-            tensor = geometry.to_network((mask * 2 - 1).expand(3, -1, -1), picture.interpolation)
+            tensor = seen.to_network((mask * 2 - 1).expand(3, -1, -1)[part], picture.interpolation)
         else:
-            tensor = geometry.to_network(frames[picture.source], picture.interpolation)
+            tensor = seen.to_network(frames[picture.source][part], picture.interpolation)
         rendered.append(tensor.flip(-1) if picture.mirrored else tensor)
     return rendered

@@ -26,7 +26,13 @@ from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.sampling.samplers import SAMPLERS
 
 HEADS = ["--num-attention-heads", "4"]
-CONVOLUTIONS: dict[str, Any] = {"patch_size": 4, "stem_channels": 16, "stem_levels": 2, "correlation_radius": 2}
+CONVOLUTIONS: dict[str, Any] = {
+    "patch_size": 4,
+    "stem_channels": 16,
+    "stem_levels": 2,
+    "correlation_radius": 2,
+    "lookup_radius": 1,
+}
 
 
 def weights_of(pipe: PerceptionPipeline) -> dict[str, torch.Tensor]:
@@ -166,6 +172,8 @@ def test_levels_of_convolutions_have_to_fit() -> None:
         random_transformer(patch_size=2, stem_channels=16, stem_levels=3)
     with pytest.raises(ValueError, match="need convolutions"):
         random_transformer(correlation_radius=2)
+    with pytest.raises(ValueError, match="set correlation_radius"):
+        random_transformer(stem_channels=16, lookup_radius=2)
 
 
 def edit_json(path: Path, **changes: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_perception_ros.model.convolutions import Correlation, local_products
+from diffusion_perception_ros.model.convolutions import Correlation, Lookup, local_products, sample
 from diffusion_perception_ros.model.random import random_transformer
 
 
@@ -47,20 +47,49 @@ def test_a_moved_image_matches_best_where_it_went() -> None:
         assert conv_out.bias is not None
         conv_out.bias.zero_()
     image = torch.randn(1, 4, 24, 24)
-    fine, coarse = correlation(image, image.roll((2, -2), dims=(2, 3)) * 0.7 + 0.2)  # down and to the left
+    (fine, coarse), _ = correlation(image, image.roll((2, -2), dims=(2, 3)) * 0.7 + 0.2)  # down and to the left
     assert fine.shape == (1, 25, 24, 24)
     assert coarse.shape == (1, 25, 12, 12)
     assert int(fine[0, :, 6:18, 6:18].mean(dim=(1, 2)).argmax()) == (2 + 2) * 5 + (2 - 2)
     assert int(coarse[0, :, 3:9, 3:9].mean(dim=(1, 2)).argmax()) == (2 + 1) * 5 + (2 - 1)
 
 
+def test_sampling_beside_each_place() -> None:
+    features = torch.arange(20.0).view(1, 1, 4, 5)
+    offset = torch.tensor([0.5, 1.0]).view(1, 2, 1, 1).expand(1, 2, 4, 5)  # between two columns, a row below
+    sampled = sample(features, offset)[0, 0]
+    torch.testing.assert_close(sampled[:3, :4], features[0, 0, 1:, :4] + 0.5)
+    assert sampled[3].eq(0).all()  # beyond the edge
+    torch.testing.assert_close(sample(features, torch.zeros(1, 2, 4, 5)), features)
+
+
+@torch.no_grad()
+def test_a_lookup_matches_best_where_the_image_went() -> None:
+    """Far outside the window around each place itself, once it is known about where."""
+    torch.manual_seed(0)
+    lookup = Lookup(8, 1)
+    lookup.offset.weight.zero_()
+    assert lookup.offset.bias is not None
+    lookup.offset.bias.copy_(torch.tensor([-6.0, 5.0]))
+    lookup.conv_out.weight.zero_()
+    assert lookup.conv_out.bias is not None
+    lookup.conv_out.bias.zero_()
+    lookup.conv_out.weight[:8, :8] = torch.eye(8)[..., None, None]
+    one = torch.randn(1, 16, 24, 24)
+    other = one.roll((5 + 1, -6), dims=(2, 3))  # a pixel further down than believed
+    matches = lookup(torch.zeros(1, 8, 24, 24), one, other)[0, :, 2:16, 8:22].mean(dim=(1, 2))
+    assert int(matches.argmax()) == 2 * 3 + 1
+    assert matches.max() > 0.9
+
+
+@pytest.mark.parametrize("lookup_radius", [0, 2])
 @pytest.mark.parametrize("stem_levels", [1, 2, 3])
 @torch.no_grad()
-def test_levels_halve_the_resolution_and_come_back(stem_levels: int) -> None:
+def test_levels_halve_the_resolution_and_come_back(stem_levels: int, lookup_radius: int) -> None:
     network = random_transformer(
         sample_size=16, patch_size=4, in_channels=12, out_channels=4, hidden_size=32, num_layers=1,
         num_attention_heads=2, mlp_size=32, num_experts=2, stem_channels=8, stem_levels=stem_levels,
-        correlation_radius=2,
+        correlation_radius=2, lookup_radius=lookup_radius,
     )  # fmt: skip
     torch.manual_seed(0)
     latents, timestep, labels = torch.randn(2, 12, 16, 16), torch.tensor([500]), torch.tensor([1000, 1002])

@@ -17,7 +17,7 @@ from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.metadata import CheckpointMetadata, TargetEncoding
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.tasks import DecodeContext, Picture, Task, find_task
-from diffusion_perception_ros.tasks.geometry import Geometry
+from diffusion_perception_ros.tasks.geometry import Geometry, Region
 
 SIZES = st.integers(8, 200)
 
@@ -187,6 +187,60 @@ def test_amodal_masks_as_masks() -> None:
     )["amodal"]
     assert np.array_equal(instance.mask, square(64, 10, 40))
     assert instance.appearance is None
+
+
+def test_regions_surround_the_mask_inside_the_image() -> None:
+    mask = np.zeros((100, 200), bool)
+    mask[40:60, 90:100] = True
+    assert Region.around(mask, 2.0, 0.1) == Region(30, 75, 40, 40)
+    assert Region.around(mask, 2.0, 0.5) == Region(25, 70, 50, 50)
+    assert Region.around(mask, 8.0, 0.1) == Region(0, 15, 100, 160)  # wider than the image is high
+    corner = np.zeros((100, 200), bool)
+    corner[99, 0] = True
+    region = Region.around(corner, 2.0, 0.3)
+    assert region == Region(70, 0, 30, 30)
+    assert region.moved(9, -9, 100, 200) == region
+    assert region.moved(-4, 3, 100, 200) == Region(66, 3, 30, 30)
+    assert Region.around(np.ones((100, 200), bool), 2.0, 0.3) == Region(0, 0, 100, 200)
+
+
+@given(
+    height=st.integers(1, 60), width=st.integers(1, 60), context=st.floats(0.5, 9), smallest=st.floats(0.01, 1),
+    seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_regions_are_never_empty_or_outside(
+    height: int, width: int, context: float, smallest: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random((height, width)) < rng.random()
+    mask[rng.integers(height), rng.integers(width)] = True
+    region = Region.around(mask, context, smallest)
+    assert region.height >= 1
+    assert region.width >= 1
+    assert 0 <= region.top <= height - region.height
+    assert 0 <= region.left <= width - region.width
+    if context >= 1:
+        assert mask[region.slices].sum() == mask.sum()
+
+
+def test_amodal_masks_in_regions_come_back_to_their_place() -> None:
+    encoding = TargetEncoding("mask_in_region", labels=(1001,), parameters={"context": 2.0, "smallest": 0.1})
+    visible = {1: square(64, 12, 20), 5: square(64, 50, 54)}
+    task = find_task("amodal")
+    regions = task.regions(encoding, visible)
+    assert regions == {1: Region(8, 8, 16, 16), 5: Region(48, 48, 8, 8)}
+    assert task.regions(TargetEncoding("mask", labels=(1001,)), visible) == {}
+    images = -torch.ones(3, 2, 1, 3, 64, 64)
+    images[:, 0, ..., :32, :32] = 1.0  # the upper left quarter of the first region
+    images[2, 0] = -1.0
+    images[:, 1] = 1.0
+    first, second = task.decode(
+        images, context("amodal", 64, 64, encoding=encoding, visible_masks=visible, regions=regions)
+    )["amodal"]
+    assert np.array_equal(first.mask, square(64, 8, 16) | visible[1])
+    assert np.array_equal(second.mask, square(64, 48, 56))
+    assert second.agreement == 1
+    assert first.agreement == pytest.approx((1 + 1 + 64 / 112) / 3)
 
 
 def test_amodal_ensemble_is_the_median_and_knows_its_agreement() -> None:

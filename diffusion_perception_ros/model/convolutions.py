@@ -58,15 +58,62 @@ class Correlation(nn.Module):
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)  # centring would cancel a bias
         self.conv_out = nn.ModuleList(nn.Conv2d((2 * radius + 1) ** 2, width, 1) for width in out_channels)
 
-    def forward(self, first: Tensor, second: Tensor) -> list[Tensor]:
-        """(B, in_channels, h, w) twice to (B, out_channels[i], h / 2**i, w / 2**i) for each resolution i."""
+    def forward(self, first: Tensor, second: Tensor) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
+        """Compare two latents.
+
+        Args:
+            first: (B, in_channels, h, w).
+            second: Likewise.
+
+        Returns:
+            (B, out_channels[i], h / 2**i, w / 2**i) for each resolution i; and the features of both at the finest.
+        """
         features = self.conv_in(torch.cat([first, second]))
+        finest = _normalize(features)
         results = []
         for i, conv_out in enumerate(self.conv_out):
             features = F.avg_pool2d(features, 2) if i else features
-            one, other = _normalize(features).chunk(2)
+            one, other = (_normalize(features) if i else finest).chunk(2)
             results.append(conv_out(local_products(one, other, self.radius)))
-        return results
+        one, other = finest.chunk(2)
+        return results, (one, other)
+
+
+class Lookup(nn.Module):
+    """Compares two latents once more, around where each place is believed to be found in the other.
+
+    The belief is read off the features so far, and the matches around it say how far off it is, at the finest
+    resolution and however far things moved (Teed & Deng 2020, RAFT; Sun et al. 2018, PWC-Net).
+
+    Args:
+        channels: Of the features.
+        radius: Largest displacement from where it is believed to be, along an axis, in pixels.
+    """
+
+    def __init__(self, channels: int, radius: int) -> None:
+        super().__init__()
+        self.radius = radius
+        self.offset = nn.Conv2d(channels, 2, 3, padding=1)
+        self.conv_out = nn.Conv2d((2 * radius + 1) ** 2 + 2, channels, 1)
+
+    def forward(self, x: Tensor, one: Tensor, other: Tensor) -> Tensor:
+        """(B, channels, h, w) features, and what `Correlation` compared of both latents, to (B, channels, h, w)."""
+        offset = self.offset(x)
+        matches = local_products(one, sample(other, offset), self.radius)
+        out: Tensor = x + self.conv_out(torch.cat([matches, offset], dim=1))
+        return out
+
+
+def sample(features: Tensor, offset: Tensor) -> Tensor:
+    """(B, C, h, w) features at (B, 2, h, w) pixels to the right of and below each place; 0 beyond the edges."""
+    height, width = features.shape[-2:]
+    size = offset.new_tensor([width, height], dtype=torch.float32)
+    # Of the whole image at -1 and 1 the centre of the first pixel is half a pixel inside. Half precision cannot tell
+    # places apart.
+    line = [(2 * torch.arange(n, device=offset.device) + 1) / n - 1 for n in (height, width)]
+    y, x = torch.meshgrid(*line, indexing="ij")
+    grid = torch.stack([x, y], dim=-1) + 2 * offset.float().permute(0, 2, 3, 1) / size
+    return F.grid_sample(features.float(), grid, align_corners=False).to(features.dtype)
 
 
 def local_products(one: Tensor, other: Tensor, radius: int) -> Tensor:
@@ -117,9 +164,9 @@ class ConvStem(nn.Module):
             nn.ModuleList(ConditionedBlock(width, hidden_size) for _ in range(blocks)) for width in widths
         )
 
-    def forward(self, x: Tensor, condition: Tensor) -> list[Tensor]:
-        """(B, in_channels, h, w) and (B, D) to the features of each level, the finest first."""
-        matches = self.correlation(*x.chunk(3, dim=1)[:2]) if self.correlation else None
+    def forward(self, x: Tensor, condition: Tensor) -> tuple[list[Tensor], tuple[Tensor, Tensor] | None]:
+        """(B, in_channels, h, w) and (B, D) to the features of each level, the finest first, and what was compared."""
+        matches, compared = self.correlation(*x.chunk(3, dim=1)[:2]) if self.correlation else (None, None)
         x = self.conv_in(x)
         features: list[Tensor] = []
         for i, level in enumerate(self.levels):
@@ -128,15 +175,18 @@ class ConvStem(nn.Module):
             for block in level:  # type: ignore[attr-defined]  # a list of modules
                 x = block(x, condition)
             features.append(x)
-        return features
+        return features, compared
 
 
 class ConvHead(nn.Module):
     """The transformer's features and the stem's to the prediction."""
 
-    def __init__(self, out_channels: int, channels: int, levels: int, blocks: int, hidden_size: int) -> None:
+    def __init__(
+        self, out_channels: int, channels: int, levels: int, blocks: int, hidden_size: int, lookup_radius: int
+    ) -> None:
         super().__init__()
         widths = [channels * 2**level for level in range(levels)]
+        self.lookup = Lookup(channels, lookup_radius) if lookup_radius else None
         self.merge = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in widths)
         self.levels = nn.ModuleList(
             nn.ModuleList(ConditionedBlock(width, hidden_size) for _ in range(blocks)) for width in widths
@@ -145,10 +195,14 @@ class ConvHead(nn.Module):
         self.norm = nn.GroupNorm(8, channels)
         self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
 
-    def forward(self, x: Tensor, skips: list[Tensor], condition: Tensor) -> Tensor:
-        """Features of the coarsest level, those of the stem and (B, D) to (B, out_channels, h, w)."""
+    def forward(
+        self, x: Tensor, skips: list[Tensor], compared: tuple[Tensor, Tensor] | None, condition: Tensor
+    ) -> Tensor:
+        """Features of the coarsest level, what the stem gave and (B, D) to (B, out_channels, h, w)."""
         for i in reversed(range(len(self.levels))):
             x = self.merge[i](torch.cat([x, skips[i]], dim=1))
+            if not i and self.lookup and compared:
+                x = self.lookup(x, *compared)
             for block in self.levels[i]:  # type: ignore[attr-defined]  # a list of modules
                 x = block(x, condition)
             x = self.up[i - 1](x) if i else x

@@ -192,9 +192,11 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         stem_levels: Resolutions of the convolutions, each half the one before and twice as wide.
         correlation_radius: Largest displacement, in pixels of each resolution of the convolutions, at which they
             compare image and prompt; 0 for no comparison.
+        lookup_radius: Likewise at the finest resolution once more before the end, around where each place is then
+            believed to be found; 0 for no such comparison.
 
     Raises:
-        ValueError: The convolutions' resolutions do not fit the patches, or there are none to compare in.
+        ValueError: The convolutions' resolutions do not fit the patches, or there is nothing to compare.
     """
 
     _no_split_modules = ("Block",)
@@ -219,6 +221,7 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         stem_blocks: int = 1,
         stem_levels: int = 1,
         correlation_radius: int = 0,
+        lookup_radius: int = 0,
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
@@ -226,6 +229,8 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         labels = tuple(patch_labels) if patch_labels is not None else ()
         if not stem_channels and (stem_levels > 1 or correlation_radius):
             raise ValueError("stem_levels and correlation_radius need convolutions; set stem_channels")
+        if lookup_radius and not correlation_radius:
+            raise ValueError("lookup_radius needs the features that are compared; set correlation_radius")
         if patch_size % 2 ** (stem_levels - 1):
             raise ValueError(f"patch_size {patch_size} cannot be halved {stem_levels - 1} times, as stem_levels asks")
         # What becomes tokens: the latent itself, or the features of the coarsest level of the convolutions.
@@ -245,7 +250,7 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         if stem_channels:
             sizes = stem_channels, stem_levels, stem_blocks, hidden_size
             self.stem = ConvStem(in_channels, *sizes, correlation_radius)
-            self.head = ConvHead(out_channels, *sizes)
+            self.head = ConvHead(out_channels, *sizes, lookup_radius)
         self.register_buffer("pos_embed", sincos_position_embedding(hidden_size, self.grid_size))
         kernel_of_label = torch.zeros(num_labels, dtype=torch.long)
         kernel_of_label[list(labels)] = torch.arange(len(labels))
@@ -271,12 +276,12 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         if hidden_states.shape[-2:] != (size, size):
             raise ValueError(f"latents are {tuple(hidden_states.shape[-2:])}, this transformer takes {size}x{size}")
         condition = self.t_embedder(timestep.reshape(-1)) + self.y_embedder(class_labels)
-        features = self.stem(hidden_states, condition) if self.stem else [hidden_states]
+        features, compared = self.stem(hidden_states, condition) if self.stem else ([hidden_states], None)
         x = self.x_embedder(features[-1], self.kernel_of_label[class_labels]) + self.pos_embed
         for block in self.blocks:
             x = block(x, condition)
         x = self._unpatchify(self.final_layer(x, condition))
-        return TransformerOutput(sample=self.head(x, features, condition) if self.head else x)
+        return TransformerOutput(sample=self.head(x, features, compared, condition) if self.head else x)
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """(B, T, p*p*C) to (B, C, H, W)."""

@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.predictions import AmodalInstance
+from diffusion_perception_ros.tasks.geometry import Region
 from diffusion_perception_ros.tasks.target import Target, Truth
 from diffusion_perception_ros.tasks.task import DecodeContext, Picture, Task
 
@@ -20,15 +22,21 @@ class Amodal(Task):
 
     ``rgb_on_white`` (pix2gestalt, Ozguroglu et al., CVPR 2024) answers with the whole object on a white
     background; what is not white is the object, so white objects are beyond it. ``mask`` answers with the
-    mask itself, -1 and 1.
+    mask itself, -1 and 1. ``mask_in_region`` does so about the surroundings of the visible mask, which the network sees
+    as large as its resolution allows: see ``Region.around`` for its parameters. Beyond them there is no object.
     """
 
     name = "amodal"
     released = TargetEncoding("rgb_on_white", labels=(1001,), parameters={"threshold": 230.0})
-    kinds: ClassVar[Mapping[str, tuple[str, ...]]] = {"rgb_on_white": ("threshold",), "mask": ()}
+    kinds: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "rgb_on_white": ("threshold",),
+        "mask": (),
+        "mask_in_region": ("context", "smallest"),
+    }
     learned_from: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "rgb_on_white": ("visible", "amodal", "appearance"),
         "mask": ("visible", "amodal"),
+        "mask_in_region": ("visible", "amodal"),
     }
     requires: ClassVar[tuple[str, ...]] = ("visible_masks",)
 
@@ -36,31 +44,36 @@ class Amodal(Task):
         """The visible mask of each instance."""
         return [Picture("visible_mask", "nearest", instance) for instance in instances]
 
+    def regions(self, encoding: TargetEncoding, visible_masks: Mapping[int, NDArray[np.bool_]]) -> Mapping[int, Region]:
+        """See ``Task``."""
+        if encoding.kind != "mask_in_region":
+            return {}
+        context, smallest = encoding.parameters["context"], encoding.parameters["smallest"]
+        return {instance: Region.around(mask, context, smallest) for instance, mask in visible_masks.items()}
+
     def decode(self, images: Tensor, context: DecodeContext) -> dict[str, Any]:
         """``amodal``: per instance the per-channel median of the members, resized, then thresholded."""
-        median = context.geometry.to_input(images[:, :, 0].median(dim=0).values)  # (instances, 3, H, W)
-        masks = _threshold(median, context.encoding).cpu().numpy()
+        median = images[:, :, 0].median(dim=0).values  # (instances, 3, R, R)
+        masks = _masks(median, context)
         appearances: list[Any] = [None] * len(masks)
         if context.encoding.kind == "rgb_on_white":
-            rgb = median.add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
+            rgb = context.geometry.to_input(median).add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
             appearances = list(rgb.permute(0, 2, 3, 1).contiguous().cpu().numpy())
-        member_masks = None
-        if len(images) > 1:
-            member_masks = _threshold(context.geometry.to_input(images[:, :, 0]), context.encoding).cpu().numpy()
+        member_masks = [_masks(member, context) for member in images[:, :, 0]] if len(images) > 1 else []
 
         instances = []
         for i, (instance, visible) in enumerate(context.visible_masks.items()):
             mask = masks[i] | visible
             agreement = float("nan")
-            if member_masks is not None:
-                agreement = float(np.mean([_iou(member | visible, mask) for member in member_masks[:, i]]))
+            if member_masks:
+                agreement = float(np.mean([_iou(member[i] | visible, mask) for member in member_masks]))
             instances.append(AmodalInstance(instance, visible, mask, appearances[i], agreement))
         return {"amodal": instances}
 
     def encode_target(self, truth: Truth, encoding: TargetEncoding, flow_reference_size: tuple[int, int]) -> Target:
         """The mask as -1 and 1, or the picture of the whole object, where it is known."""
         everywhere = torch.ones_like(truth.amodal)
-        if encoding.kind == "mask":
+        if encoding.kind != "rgb_on_white":
             images = truth.amodal.to(torch.float32).mul(2).sub(1)
             return Target(images[:, None, None].expand(-1, 1, 3, -1, -1), everywhere)
         if truth.appearance is None:
@@ -68,11 +81,23 @@ class Amodal(Task):
         return Target(truth.appearance.mul(2).sub(1).unsqueeze(1), everywhere)
 
 
+def _masks(images: Tensor, context: DecodeContext) -> NDArray[np.bool_]:
+    """(instances, 3, R, R) to (instances, H, W): where each object is."""
+    geometry = context.geometry
+    if not context.regions:
+        return np.asarray(_threshold(geometry.to_input(images), context.encoding).cpu())
+    masks = np.zeros((len(images), geometry.height, geometry.width), bool)
+    for mask, image, region in zip(masks, images, context.regions.values(), strict=True):
+        part = _threshold(geometry.within(region).to_input(image), context.encoding)
+        mask[region.slices] = part.cpu()
+    return masks
+
+
 def _threshold(images: Tensor, encoding: TargetEncoding) -> Tensor:
     """(..., 3, H, W) to (..., H, W) bool: where the object is."""
-    if encoding.kind == "mask":
-        return images.mean(dim=-3) > 0
-    return images.amin(dim=-3) < encoding.parameters["threshold"] / 127.5 - 1
+    if encoding.kind == "rgb_on_white":
+        return images.amin(dim=-3) < encoding.parameters["threshold"] / 127.5 - 1
+    return images.mean(dim=-3) > 0
 
 
 def _iou(a: np.ndarray[Any, np.dtype[np.bool_]], b: np.ndarray[Any, np.dtype[np.bool_]]) -> float:

@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 RESIZE_MODES = ("squash", "letterbox")
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of whole pixels inside an image."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @classmethod
+    def around(cls, mask: NDArray[np.bool_], context: float, smallest: float) -> Region:
+        """The square around a mask; where it would reach beyond the image it is moved, and cut if that is not enough.
+
+        Args:
+            mask: (H, W), True somewhere.
+            context: Its side, in longer sides of the mask's bounding box.
+            smallest: Its least side, in shorter sides of the image.
+        """
+        bounds = [np.flatnonzero(mask.any(axis=axis))[[0, -1]] + (0, 1) for axis in (1, 0)]
+        side = max(context * max(last - first for first, last in bounds), smallest * min(mask.shape))
+        sizes = [min(max(round(side), 1), size) for size in mask.shape]
+        (top, height), (left, width) = (
+            (int(np.clip((first + last - size) // 2, 0, whole - size)), size)
+            for (first, last), size, whole in zip(bounds, sizes, mask.shape, strict=True)
+        )
+        return cls(top, left, height, width)
+
+    def moved(self, down: float, right: float, height: int, width: int) -> Region:
+        """By so many pixels, as far as an image of this size goes on."""
+        top, left = round(self.top + down), round(self.left + right)
+        return replace(self, top=min(max(top, 0), height - self.height), left=min(max(left, 0), width - self.width))
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
 @dataclass(frozen=True)
@@ -22,6 +62,10 @@ class Geometry:
     width: int
     resolution: int
     mode: str = "squash"
+
+    def within(self, region: Region | None) -> Geometry:
+        """Of a region as if it were the image; of the image itself where it is None."""
+        return self if region is None else replace(self, height=region.height, width=region.width)
 
     @property
     def content(self) -> tuple[int, int]:
@@ -68,8 +112,11 @@ def resize(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
     """(C, H, W) float to (C, *size).
 
     ``bilinear`` does not filter before it shrinks, because the released code did not either; ``area`` does
-    (the mean of the pixels a new one covers), for checkpoints trained on smoothly shrunk images.
+    (the mean of the pixels a new one covers), for checkpoints trained on smoothly shrunk images; what it enlarges is
+    interpolated, as there is nothing to average.
     """
+    if interpolation == "area" and size[0] >= image.shape[-2] and size[1] >= image.shape[-1]:
+        interpolation = "bilinear"
     align_corners = False if interpolation == "bilinear" else None
     return F.interpolate(image.unsqueeze(0), size=size, mode=interpolation, align_corners=align_corners)[0]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.metadata import TargetEncoding
-from diffusion_perception_ros.tasks.geometry import Geometry
+from diffusion_perception_ros.tasks.geometry import Geometry, Region
 from diffusion_perception_ros.tasks.target import Target, Truth
 
 
@@ -26,12 +26,14 @@ class Picture:
         interpolation: How it is resized to the network's resolution.
         instance: The label that a ``visible_mask`` is about.
         mirrored: Flipped left to right.
+        region: What of it the network sees; all of it where it is None.
     """
 
     source: str
     interpolation: str = "bilinear"
     instance: int = 0
     mirrored: bool = False
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class DecodeContext:
         flow_reference_size: See ``CheckpointMetadata``.
         aligner: Name of the ensemble aligner.
         visible_masks: (H, W) bool by instance id.
+        regions: What each instance was asked about, see ``Task.regions``.
     """
 
     encoding: TargetEncoding
@@ -51,6 +54,7 @@ class DecodeContext:
     flow_reference_size: tuple[int, int]
     aligner: str
     visible_masks: Mapping[int, NDArray[np.bool_]]
+    regions: Mapping[int, Region] = field(default_factory=dict)
 
 
 class Task(ABC):
@@ -77,6 +81,10 @@ class Task(ABC):
     @abstractmethod
     def prompts(self, encoding: TargetEncoding, instances: Sequence[int]) -> list[Picture]:
         """The prompt picture of each answer wanted: one, or one per instance."""
+
+    def regions(self, encoding: TargetEncoding, visible_masks: Mapping[int, NDArray[np.bool_]]) -> Mapping[int, Region]:
+        """What of the image the network sees when it is asked about an instance; all of it where there is none."""
+        return {}
 
     @abstractmethod
     def decode(self, images: Tensor, context: DecodeContext) -> dict[str, Any]:

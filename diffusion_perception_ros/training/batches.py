@@ -14,6 +14,7 @@ from diffusion_perception_ros.tasks import Target, Truth, find_task
 from diffusion_perception_ros.training.augmentation import mirror_frames, photometric
 from diffusion_perception_ros.training.config import TrainingConfig
 from diffusion_perception_ros.training.frames import Frames
+from diffusion_perception_ros.training.regions import focus
 from diffusion_perception_ros.training.source import Source
 
 
@@ -68,7 +69,7 @@ class Batches:
         """The questions of one accumulated batch of a step."""
         rng = self.rng(step, part, purpose=0)
         return [
-            ask(self.config, name, self._augment(self._draw(name, step, count, rng), rng))
+            ask(self.config, name, self._augment(name, self._draw(name, step, count, rng), rng))
             for name, count in self.config.questions().items()
         ]
 
@@ -103,8 +104,9 @@ class Batches:
         frames = Frames.cat(parts)
         return frames[torch.from_numpy(place).to(frames.image.device)]
 
-    def _augment(self, frames: Frames, rng: np.random.Generator) -> Frames:
+    def _augment(self, name: str, frames: Frames, rng: np.random.Generator) -> Frames:
         data = self.config.data
+        frames = focus(frames, find_task(name), self.config.tasks[name].encoding(), rng)
         if data.photometric:
             frames = photometric(frames, data.photometric, rng)
         mirrored = torch.from_numpy(rng.random(len(frames.image)) < data.flip)

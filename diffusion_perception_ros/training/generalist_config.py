@@ -37,6 +37,7 @@ class ModelConfig:
     stem_blocks: int = 1
     stem_levels: int = 1
     correlation_radius: int = 0
+    lookup_radius: int = 0
     pixel_unshuffle: int = 4
     codec: Path | None = None
     init: Path | None = None

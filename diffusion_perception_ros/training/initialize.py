@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.codec import ImageCodec, PixelUnshuffleCodec
-from diffusion_perception_ros.model.convolutions import ConditionedBlock
+from diffusion_perception_ros.model.convolutions import ConditionedBlock, Lookup
 from diffusion_perception_ros.model.folder import load_codec, load_transformer
 from diffusion_perception_ros.model.transformer import (
     Block,
@@ -41,7 +41,7 @@ def make_transformer(config: GeneralistConfig, codec: ImageCodec) -> DiTMoETrans
         name: getattr(model, name)
         for name in (
             "patch_size", "hidden_size", "num_layers", "num_attention_heads", "mlp_size", "num_experts",
-            "num_experts_per_tok", "stem_channels", "stem_blocks", "stem_levels", "correlation_radius",
+            "num_experts_per_tok", "stem_channels", "stem_blocks", "stem_levels", "correlation_radius", "lookup_radius",
         )
     }  # fmt: skip
     sizes |= {
@@ -109,6 +109,9 @@ def initialize_weights(transformer: DiTMoETransformer) -> None:
             _zero(module.linear)
         elif isinstance(module, ConditionedBlock):
             _zero(module.modulation[-1])
+        elif isinstance(module, Lookup):
+            # What is not believed to have moved is looked for where it was.
+            _zero(module.offset)
     for layer in transformer.t_embedder.mlp:
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=0.02)
@@ -165,7 +168,8 @@ def _extend_labels(table: Tensor, num_labels: int) -> Tensor:
 
 
 def _zero(module: nn.Module) -> None:
-    assert isinstance(module, nn.Linear)
+    assert isinstance(module, (nn.Linear, nn.Conv2d))
+    assert module.bias is not None
     nn.init.zeros_(module.weight)
     nn.init.zeros_(module.bias)
 

@@ -9,7 +9,17 @@ from diffusion_perception_ros.training.config import OptimizerConfig
 from diffusion_perception_ros.training.muon import Muon
 
 # Tables, maps from and to pixels and conditions, and routers: their rows mean something one by one.
-_NOT_HIDDEN = ("x_embedder", "t_embedder", "y_embedder", "final_layer", "gate", "modulation", "conv_in", "conv_out")
+_NOT_HIDDEN = (
+    "x_embedder",
+    "t_embedder",
+    "y_embedder",
+    "final_layer",
+    "gate",
+    "modulation",
+    "conv_in",
+    "conv_out",
+    "offset",
+)
 
 
 def make_optimizers(network: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
