@@ -27,6 +27,7 @@ from diffusion_perception_ros.queries import Query, plan_queries, render
 from diffusion_perception_ros.request import Request, check_request
 from diffusion_perception_ros.sampling.denoise import denoise
 from diffusion_perception_ros.sampling.samplers import SAMPLERS, check_steps
+from diffusion_perception_ros.stage_times import StageTimes
 from diffusion_perception_ros.tasks import DecodeContext, released_encodings
 from diffusion_perception_ros.tasks.geometry import Geometry
 
@@ -280,6 +281,8 @@ class PerceptionPipeline:
         Raises:
             InputError: An argument is unusable; the message names it and the remedy.
         """
+        times = StageTimes(self.device)
+        times.begin("encode")
         request = check_request(
             self.metadata, self.scheduler_config, image, next_image, visible_masks, tasks, num_inference_steps,
             sampler, ensemble_size, flip_members, aligner, resize, seed,
@@ -290,7 +293,7 @@ class PerceptionPipeline:
         grids = {
             task.name: plan_queries(task, encodings[task.name], request, regions[task.name]) for task in request.tasks
         }
-        images = self._answer([query for grid in grids.values() for query in grid], request, geometry)
+        images = self._answer([query for grid in grids.values() for query in grid], request, geometry, times)
 
         outputs: dict[str, Any] = {}
         answers = images.split([len(grid) for grid in grids.values()])
@@ -309,9 +312,9 @@ class PerceptionPipeline:
             )
             outputs |= task.decode(members, context)
         extra = {name: outputs.pop(name) for name in outputs.keys() - _OUTPUT_FIELDS}
-        return PerceptionOutput(**outputs, extra=extra)
+        return PerceptionOutput(**outputs, extra=extra, stage_ms=times.milliseconds())
 
-    def _answer(self, queries: list[Query], request: Request, geometry: Geometry) -> Tensor:
+    def _answer(self, queries: list[Query], request: Request, geometry: Geometry, times: StageTimes) -> Tensor:
         """Decoded (len(queries), 3, R, R) images; each picture is encoded once, all tasks share a batch."""
         pictures = list(dict.fromkeys(p for query in queries for p in (query.image, query.prompt)))
         rendered = torch.stack(render(pictures, request, geometry, self.device)).to(self.dtype)
@@ -327,6 +330,7 @@ class PerceptionPipeline:
         decoded: list[Tensor] = []
         batches = (x.split(self.max_batch_size) for x in (image_latents, prompt_latents, initial, labels))
         for image, prompt, latents, class_labels in zip(*batches, strict=True):
+            times.begin("denoise")
             scheduler.set_timesteps(request.num_inference_steps)  # which also forgets the batch before
             prediction = denoise(
                 self.transformer,
@@ -336,6 +340,7 @@ class PerceptionPipeline:
                 class_labels,
                 one_step=request.sampler.one_step,
             )
+            times.begin("decode")
             decoded += [self.codec.decode(part) for part in prediction.split(self._codec_batch_size)]
         return torch.cat(decoded)
 

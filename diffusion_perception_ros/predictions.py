@@ -46,6 +46,8 @@ class PerceptionOutput:
         depth_median: The value of ``depth_relative`` that stands for the median depth of a frame, where depth is known
             up to scale alone; None where it is known up to scale and shift.
         extra: Fields of further registered tasks, by field name.
+        stage_ms: How long it took, by stage: ``encode`` from the arguments to latents, ``denoise``, and ``decode`` from
+            latents to these fields.
     """
 
     depth_relative: NDArray[np.float32] | None = None
@@ -56,3 +58,4 @@ class PerceptionOutput:
     amodal: list[AmodalInstance] | None = None
     depth_median: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    stage_ms: Mapping[str, float] = field(default_factory=dict)

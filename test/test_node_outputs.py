@@ -60,6 +60,11 @@ def test_every_field_arrives_as_it_was_meant(rig: MakeRig, monkeypatch: pytest.M
     assert list(last.num_inference_steps) == [1, 1, 1]
     assert (last.ensemble_size, last.frames_received, last.frames_processed) == (3, 2, 2)
     assert 0 < last.publish_ms < last.total_ms < 10_000
+    assert (last.encode_ms, last.denoise_ms, last.decode_ms) == (
+        2,
+        4,
+        6,
+    )  # depth and masks of one frame, flow of another
     assert last.input_age_ms > 1e9  # the stamps are from 2023
     assert math.isnan(last.depth_scale)
     assert last.warm_started is False

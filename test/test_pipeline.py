@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,14 @@ def test_everything_at_once(pipe: PerceptionPipeline, frames: Frames) -> None:
     assert not output.extra
     with pytest.raises(dataclasses.FrozenInstanceError):
         output.flow = None  # type: ignore[misc]
+
+
+def test_stages_take_all_of_the_time(pipe: PerceptionPipeline, frames: Frames) -> None:
+    began = time.perf_counter()
+    stages = pipe(*frames).stage_ms
+    assert list(stages) == ["encode", "denoise", "decode"]
+    assert min(stages.values()) > 0
+    assert sum(stages.values()) < 1e3 * (time.perf_counter() - began)
 
 
 def test_same_seed_same_result(pipe: PerceptionPipeline, frames: Frames) -> None:

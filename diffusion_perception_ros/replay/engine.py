@@ -200,7 +200,8 @@ class Engine:
         times: dict[str, Any] = {}
         if self._settings.include_status:
             written = time.perf_counter()
-            times = {"publish_ms": 1e3 * (written - predicted), "total_ms": 1e3 * (written - began)}
+            times = {f"{stage}_ms": ms for stage, ms in output.stage_ms.items()}
+            times |= {"publish_ms": 1e3 * (written - predicted), "total_ms": 1e3 * (written - began)}
         status = frame_status(
             frame, second, steps, self.decoder.received, self.processed, self.skipped, **self._choices, **times
         )

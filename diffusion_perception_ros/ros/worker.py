@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -148,7 +148,7 @@ class Worker:
             return
         age = self._age(jobs[0].frame)
         metric = MetricDepth(MetricState.OFF)
-        publish_ms = 0.0
+        spent: defaultdict[str, float] = defaultdict(float)
         for job in jobs:
             output = self._predict(job, settings)
             if self._intake.generation != generation:
@@ -158,13 +158,15 @@ class Worker:
             self._publish(job, output, settings, everything)
             if output.depth_relative is not None:
                 metric = self._publish_metric(job.frame, output.depth_relative, settings, everything)
-            publish_ms += 1e3 * (time.perf_counter() - predicted)
+            for stage, stage_ms in output.stage_ms.items():
+                spent[f"{stage}_ms"] += stage_ms
+            spent["publish_ms"] += 1e3 * (time.perf_counter() - predicted)
         self.processed += 1
         self.metric = metric
         total_ms = 1e3 * (time.perf_counter() - began)
         self.recent.append(Done(time.monotonic(), total_ms, 1e3 * age))
         if everything or self._outputs.is_wanted(STATUS):
-            times = {"input_age_ms": 1e3 * age, "publish_ms": publish_ms, "total_ms": total_ms}
+            times = {"input_age_ms": 1e3 * age, "total_ms": total_ms, **spent}
             self._publish_status(jobs, request, times)
 
     def _predict(self, job: Job, settings: NodeSettings) -> PerceptionOutput:
