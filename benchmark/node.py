@@ -45,7 +45,7 @@ class Camera:
         from diffusion_perception_ros.ros.node import PerceptionNode
 
         rclpy.init(args=[])
-        self.node: Any = PerceptionNode(cli_args=["-p", "device:=cpu"])
+        self.node: Any = PerceptionNode(cli_args=["--ros-args", "-p", "device:=cpu"])
         self.peer = rclpy.create_node("camera")
         self.results = 0
         for topic, kind in topics.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -78,7 +80,7 @@ class Rig:
         self.pipe = pipe if pipe is not None else BrightnessPipeline()
         if remap:
             arguments = ("-r", f"image:={IMAGE_TOPIC}", *arguments)
-        self.node: Any = PerceptionNode(cli_args=list(arguments), use_global_arguments=False)
+        self.node: Any = PerceptionNode(cli_args=["--ros-args", *arguments], use_global_arguments=False)
         self.tester = rclpy.create_node("tester", use_global_arguments=False)
         self.received: dict[str, list[Any]] = {}
         self.logs: list[str] = []
@@ -99,6 +101,10 @@ class Rig:
             thread.join()
         for node in (self.node, self.tester):
             node.destroy_node()
+        # rclpy's lifecycle nodes leave their state machine to Python, and with it the publisher of their log, which a
+        # later node of that name would share, and lose in the middle.
+        del self.node, node
+        gc.collect()
 
     def up(self) -> Rig:
         """Configure and activate."""
@@ -165,6 +171,13 @@ class Rig:
 def _spin(executor: Any) -> None:
     with suppress(ExternalShutdownException):
         executor.spin()
+
+
+def check_fields(monkeypatch: Any, wanted: bool) -> None:
+    """Have messages check what is assigned to them, or not, as ROS_PYTHON_CHECK_FIELDS=1 does from their import on."""
+    for module in list(sys.modules.values()):
+        if "ros_python_check_fields" in vars(module):
+            monkeypatch.setattr(module, "ros_python_check_fields", "1" if wanted else "")
 
 
 def picture(seed: int, height: int = 6, width: int = 8) -> NDArray[np.uint8]:

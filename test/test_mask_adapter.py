@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
+from node_rig import check_fields
 from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -114,9 +115,9 @@ def detections(*boxes: tuple[float, ...], scores: tuple[float, ...] = ()) -> Any
     return message
 
 
-@pytest.mark.parametrize("check_fields", ["0", "1"])
-def test_boxes_become_a_label_image_with_their_header(monkeypatch: pytest.MonkeyPatch, check_fields: str) -> None:
-    monkeypatch.setenv("ROS_PYTHON_CHECK_FIELDS", check_fields)
+@pytest.mark.parametrize("checked", [False, True])
+def test_boxes_become_a_label_image_with_their_header(monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    check_fields(monkeypatch, checked)
     with rig() as made:
         made.send(made.camera_info, camera_info())
         message, labels = made.masks(detections((20, 10, 8, 4), (40, 30, 10, 10)))

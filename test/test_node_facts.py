@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import rclpy
 from diffusion_perception_ros.msg import OpticalFlow, PerceptionStatus
-from node_rig import IMAGE_TOPIC, SECOND, START, Rig, image_message, picture
+from node_rig import IMAGE_TOPIC, SECOND, START, Rig, check_fields, image_message, picture
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -42,12 +41,12 @@ def sent(rig: Rig, message: Any) -> Any:
 def test_fields_of_the_wrong_type_are_corrupted_in_silence(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch, kind: Any, field: str, value: Any, arrives: Any
 ) -> None:
-    monkeypatch.setitem(os.environ, "ROS_PYTHON_CHECK_FIELDS", "")
+    check_fields(monkeypatch, False)
     assert getattr(sent(rig(), kind(**{field: value})), field) == arrives
 
 
 def test_numpy_integers_raise_when_they_are_published(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(os.environ, "ROS_PYTHON_CHECK_FIELDS", "")
+    check_fields(monkeypatch, False)
     with pytest.raises(SystemError):
         sent(rig(), Image(height=np.uint32(3)))
 
@@ -57,7 +56,7 @@ def test_numpy_integers_raise_when_they_are_published(rig: MakeRig, monkeypatch:
     [(OpticalFlow, "max_displacement_x", np.float32(1)), (PerceptionStatus, "warm_started", np.bool_(True))],
 )
 def test_checked_fields_raise_at_once(monkeypatch: pytest.MonkeyPatch, kind: Any, field: str, value: Any) -> None:
-    monkeypatch.setitem(os.environ, "ROS_PYTHON_CHECK_FIELDS", "1")
+    check_fields(monkeypatch, True)
     with pytest.raises(AssertionError):
         kind(**{field: value})
 

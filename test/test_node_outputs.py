@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 from diffusion_perception_ros.msg import AmodalMaskArray, OpticalFlow, PerceptionStatus
-from node_rig import IMAGE_TOPIC, PERIOD, START, BrightnessPipeline, Rig, floats, image_message, picture, stamps
+from node_rig import (
+    IMAGE_TOPIC,
+    PERIOD,
+    START,
+    BrightnessPipeline,
+    Rig,
+    check_fields,
+    floats,
+    image_message,
+    picture,
+    stamps,
+)
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
@@ -23,9 +33,9 @@ def brightness_change(first: int, second: int) -> np.float32:
     return np.float32(picture(second).mean()) - np.float32(picture(first).mean())
 
 
-@pytest.mark.parametrize("check_fields", ["", "1"])
-def test_every_field_arrives_as_it_was_meant(rig: MakeRig, monkeypatch: pytest.MonkeyPatch, check_fields: str) -> None:
-    monkeypatch.setitem(os.environ, "ROS_PYTHON_CHECK_FIELDS", check_fields)
+@pytest.mark.parametrize("checked", [False, True])
+def test_every_field_arrives_as_it_was_meant(rig: MakeRig, monkeypatch: pytest.MonkeyPatch, checked: bool) -> None:
+    check_fields(monkeypatch, checked)
     r = rig("-p", "ensemble_size:=3", "-p", "sampler:=ddim_trailing").up()
     depth, uncertainty = r.subscribe("/depth/relative", Image), r.subscribe("/depth/uncertainty", Image)
     flow, masks = r.subscribe("/flow", OpticalFlow), r.subscribe("/amodal/masks", AmodalMaskArray)

@@ -36,7 +36,7 @@ def drive(node):
 
 class Driven(module.PerceptionNode):
     def __init__(self):
-        super().__init__(cli_args=["-p", "lazy:=false", "-p", "num_inference_steps:=200"])
+        super().__init__(cli_args=["--ros-args", "-p", "lazy:=false", "-p", "num_inference_steps:=200"])
         threading.Thread(target=drive, args=(self,), daemon=True).start()
 
 module.PerceptionNode = Driven

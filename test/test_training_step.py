@@ -15,6 +15,7 @@ from diffusion_perception_ros.model.codec import PixelUnshuffleCodec
 from diffusion_perception_ros.tasks import Truth, find_task
 from diffusion_perception_ros.training.balance import LoadBalance
 from diffusion_perception_ros.training.batches import Questions
+from diffusion_perception_ros.training.lookup import Offsets
 from diffusion_perception_ros.training.noise import NoiseSchedule
 from diffusion_perception_ros.training.step import Losses
 
@@ -55,7 +56,7 @@ def test_roll_outs_are_what_a_sampler_comes_to(rollout_share: float) -> None:
     config = replace(config, loss=loss, diffusion=replace(config.diffusion, multi_resolution_noise=0.9))
     schedule = NoiseSchedule(config.diffusion, torch.device("cpu"))
     network = Recorder().train()
-    losses = Losses(config, PixelUnshuffleCodec(4), schedule, LoadBalance(network))
+    losses = Losses(config, PixelUnshuffleCodec(4), schedule, LoadBalance(network), Offsets(network))
     batch = [questions("depth"), questions("flow")]
     total, parts = losses(network, batch, np.random.default_rng(0))
     total.backward()

@@ -98,7 +98,8 @@ class Lookup(nn.Module):
 
     def forward(self, x: Tensor, one: Tensor, other: Tensor) -> Tensor:
         """(B, channels, h, w) features, and what `Correlation` compared of both latents, to (B, channels, h, w)."""
-        offset = self.offset(x)
+        # As a place to look at, no gradient: matches say little about where else there would be better ones.
+        offset = self.offset(x).detach()
         matches = local_products(one, sample(other, offset), self.radius)
         out: Tensor = x + self.conv_out(torch.cat([matches, offset], dim=1))
         return out

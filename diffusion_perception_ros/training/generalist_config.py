@@ -99,6 +99,7 @@ class LossConfig:
         zeros_share: Share of those at t = T that start from zeros instead of noise, as the sampler ``one_step`` does.
         diffusion_norm: ``l2``, or ``l1``, whose scale is that of the image-level losses.
         balance: Weight of the experts' load balancing.
+        lookup: Weight of how far off a lookup looks, in pixels of the latent.
     """
 
     one_step_share: float = 0.5
@@ -106,6 +107,7 @@ class LossConfig:
     zeros_share: float = 0.25
     diffusion_norm: str = "l2"
     balance: float = 0.01
+    lookup: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("one_step_share", "rollout_share", "zeros_share"):

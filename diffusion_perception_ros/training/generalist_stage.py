@@ -19,6 +19,7 @@ from diffusion_perception_ros.training.cache import VALIDATION_SEED
 from diffusion_perception_ros.training.compute import transformer_flops
 from diffusion_perception_ros.training.generalist_config import GeneralistConfig
 from diffusion_perception_ros.training.initialize import make_codec, make_transformer
+from diffusion_perception_ros.training.lookup import Offsets
 from diffusion_perception_ros.training.noise import NoiseSchedule
 from diffusion_perception_ros.training.sheet import held_out_sheet
 from diffusion_perception_ros.training.stage import LossFunction, Stage
@@ -54,7 +55,7 @@ class GeneralistStage(Stage[DiTMoETransformer]):
     def losses(self) -> LossFunction:
         """See ``Stage``."""
         schedule = NoiseSchedule(self.config.diffusion, self.device)
-        return Losses(self.config, self.codec, schedule, LoadBalance(self.network))
+        return Losses(self.config, self.codec, schedule, LoadBalance(self.network), Offsets(self.network))
 
     def validate(self, average: DiTMoETransformer) -> tuple[float, dict[str, float]]:
         """See ``Stage``; metrics are under names such as ``abs_rel_4`` for 4 steps."""

@@ -14,6 +14,7 @@ from diffusion_perception_ros.tasks import Target
 from diffusion_perception_ros.training.balance import LoadBalance
 from diffusion_perception_ros.training.batches import Questions
 from diffusion_perception_ros.training.generalist_config import GeneralistConfig
+from diffusion_perception_ros.training.lookup import Offsets, offset_loss
 from diffusion_perception_ros.training.losses import diffusion_loss, find_image_loss
 from diffusion_perception_ros.training.noise import NoiseSchedule, multi_resolution_noise
 
@@ -36,15 +37,22 @@ class Losses:
         codec: The image codec.
         schedule: The noise schedule.
         balance: Watches the routers of the network.
+        offsets: Watches its lookup.
     """
 
     def __init__(
-        self, config: GeneralistConfig, codec: ImageCodec, schedule: NoiseSchedule, balance: LoadBalance
+        self,
+        config: GeneralistConfig,
+        codec: ImageCodec,
+        schedule: NoiseSchedule,
+        balance: LoadBalance,
+        offsets: Offsets,
     ) -> None:
         self.config = config
         self.codec = codec
         self.schedule = schedule
         self.balance = balance
+        self.offsets = offsets
         self._image_losses = {name: find_image_loss(task.encoding()) for name, task in config.tasks.items()}
 
     def __call__(
@@ -70,7 +78,22 @@ class Losses:
                 total = total + self.config.tasks[questions.task].weight * share * loss.mean()
         # Without what grows with the number of blocks, so that it compares runs of any size.
         parts["task_loss"] = total
-        return total + self.config.loss.balance * parts["balance"], parts
+        total = total + self.config.loss.balance * parts["balance"]
+        offset = self.offsets.take()
+        if offset is not None:
+            parts["lookup"] = self._lookup(offset, batch, noisy)
+            total = total + self.config.loss.lookup * parts["lookup"]
+        return total, parts
+
+    def _lookup(self, offset: Tensor, batch: Sequence[Questions], noisy: Sequence[_Noisy]) -> Tensor:
+        """Mean error of where the lookup looked, in pixels of the latent."""
+        shapes = [third.latent.shape[:2] for third in noisy]
+        parts = [
+            part.unflatten(0, shape)
+            for part, shape in zip(offset.split([s.numel() for s in shapes]), shapes, strict=True)
+        ]
+        errors = [offset_loss(part, questions) for part, questions in zip(parts, batch, strict=True)]
+        return torch.cat(errors).mean()
 
     def _conditions(self, questions: Questions) -> Tensor:
         """(B, 1, 2 C, h, w) latents of image and prompt."""

@@ -10,6 +10,8 @@ from rosbags.typesys import get_types_from_msg
 
 from diffusion_perception_ros.replay.definitions import typestore
 
+ros_python_check_fields = os.getenv("ROS_PYTHON_CHECK_FIELDS", default="")
+
 _TYPE_CODES = {
     "float32": "f", "float64": "d", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i",
     "uint32": "I", "int64": "q", "uint64": "Q",
@@ -85,7 +87,7 @@ class _Message:
     __slots__ = ()
 
     def __init__(self, **fields):
-        self._check_fields = os.getenv("ROS_PYTHON_CHECK_FIELDS", "") == "1"
+        self._check_fields = ros_python_check_fields == "1"
         if self._check_fields:
             assert fields.keys() <= self._FIELDS.keys(), f"Invalid arguments passed to constructor: {fields}"
         for name, description in self._FIELDS.items():

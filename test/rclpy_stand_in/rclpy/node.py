@@ -67,8 +67,8 @@ class Node:
         self._context = context or rclpy.get_default_context()
         if not self._context.ok():
             raise NotInitializedException("cannot create node")
-        local = ["--ros-args", *(cli_args or [])]
-        rules, values = _ros_arguments([*(self._context.arguments if use_global_arguments else []), "--", *local])
+        shared = self._context.arguments if use_global_arguments else []
+        rules, values = _ros_arguments([*shared, "--", *(cli_args or [])])
         names = dict(rules)
         self._name = names.get("__node", name)
         self._namespace = "/" + names.get("__ns", namespace or "/").strip("/")
