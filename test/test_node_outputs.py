@@ -117,6 +117,18 @@ def test_nothing_is_computed_without_subscribers(rig: MakeRig) -> None:
     assert bytes(color[2].data) == flow_color(expected, 8.0).tobytes()
 
 
+def test_the_status_says_that_nothing_is_wanted(rig: MakeRig) -> None:
+    r = rig().up()
+    status = r.subscribe("/status", PerceptionStatus)
+    r.image(START)
+    r.arrived(status, 1)
+    assert stamps(status) == [START]
+    assert list(status[0].tasks) == []
+    assert (status[0].frames_received, status[0].frames_processed) == (1, 0)
+    assert (list(status[0].drop_reasons), list(status[0].drop_counts)) == (["not_wanted"], [1])
+    assert math.isnan(status[0].total_ms)
+
+
 def test_without_lazy_everything_is_computed(rig: MakeRig) -> None:
     r = rig("-p", "lazy:=false").up()
     pipe: Any = r.pipe

@@ -145,6 +145,8 @@ class Worker:
         if not jobs:
             if "frame" in items:
                 self._intake.drop("not_wanted")
+                if self._outputs.is_wanted(STATUS):
+                    self._publish_status(items["frame"], [], request, {"input_age_ms": 1e3 * self._age(items["frame"])})
             return
         age = self._age(jobs[0].frame)
         metric = MetricDepth(MetricState.OFF)
@@ -167,7 +169,7 @@ class Worker:
         self.recent.append(Done(time.monotonic(), total_ms, 1e3 * age))
         if everything or self._outputs.is_wanted(STATUS):
             times = {"input_age_ms": 1e3 * age, "total_ms": total_ms, **spent}
-            self._publish_status(jobs, request, times)
+            self._publish_status(jobs[0].frame, jobs, request, times)
 
     def _predict(self, job: Job, settings: NodeSettings) -> PerceptionOutput:
         labels = job.labels
@@ -246,9 +248,8 @@ class Worker:
             return None
         return message
 
-    def _publish_status(self, jobs: list[Job], request: Request, times: dict[str, float]) -> None:
+    def _publish_status(self, frame: LiveFrame, jobs: list[Job], request: Request, times: dict[str, float]) -> None:
         pipe = self._model.pipe
-        frame = jobs[0].frame
         flow = next((job for job in jobs if job.second is not None), None)
         if flow is not None and flow.second is not None and flow.second.position > frame.position:
             frame = flow.second
