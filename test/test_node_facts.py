@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import message_filters
@@ -19,6 +23,22 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image, RegionOfInterest
 
 MakeRig = Callable[..., Rig]
+
+
+@cache
+def has_assertions(module: str, kind: str, field: str) -> bool:
+    """Whether messages were compiled with assertions, as colcon does by default: then wrong types end the process."""
+    if "rclpy_stand_in" in str(rclpy.__file__):
+        return False
+    program = (
+        f"import numpy; from {module} import {kind}; from rclpy.serialization import serialize_message; "
+        f"serialize_message({kind}({field}=numpy.bool_(True)))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return (
+        subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=False).returncode
+        < 0
+    )
 
 
 def sent(rig: Rig, message: Any) -> Any:
@@ -42,11 +62,16 @@ def test_fields_of_the_wrong_type_are_corrupted_in_silence(
     rig: MakeRig, monkeypatch: pytest.MonkeyPatch, kind: Any, field: str, value: Any, arrives: Any
 ) -> None:
     check_fields(monkeypatch, False)
+    package = kind.__module__.partition(".")[0]
+    if arrives != value and has_assertions(f"{package}.msg", kind.__name__, field):
+        pytest.skip(f"the messages of {package} were compiled with assertions")
     assert getattr(sent(rig(), kind(**{field: value})), field) == arrives
 
 
 def test_numpy_integers_raise_when_they_are_published(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
     check_fields(monkeypatch, False)
+    if has_assertions("sensor_msgs.msg", "RegionOfInterest", "do_rectify"):
+        pytest.skip("the messages of sensor_msgs were compiled with assertions")
     with pytest.raises(SystemError):
         sent(rig(), Image(height=np.uint32(3)))
 

@@ -22,12 +22,13 @@ def test_a_slow_model_always_works_on_the_newest(rig: MakeRig) -> None:
     warm_up = len(pipe.calls)
     pipe.delay = 0.1
     times = [START + (i + 1) * PERIOD for i in range(60)]
-    newest_at_begin: list[int] = []
+    stamp_of = {picture(stamp).tobytes(): stamp for stamp in times}
+    lateness: list[int] = []
     sent: list[int] = []
     call = BrightnessPipeline.__call__
 
     def observed(self: Any, image: Any, next_image: Any = None, *rest: Any, **options: Any) -> Any:
-        newest_at_begin.append(sent[-1])
+        lateness.append((sent[-1] - stamp_of[next_image.tobytes()]) // PERIOD)
         return call(self, image, next_image, *rest, **options)
 
     type(pipe).__call__ = observed
@@ -42,7 +43,6 @@ def test_a_slow_model_always_works_on_the_newest(rig: MakeRig) -> None:
     results = [m.next_stamp.sec * SECOND + m.next_stamp.nanosec for m in flow]
     assert len(results) < len(times) / 2
     # A frame or few may arrive between fetching and beginning on a busy machine; a queue would make it ten.
-    lateness = [(begin - result) // PERIOD for begin, result in zip(newest_at_begin, results, strict=True)]
     assert max(lateness) <= 3
     assert [later - earlier for earlier, later in zip(stamps(flow), results, strict=True)] == [PERIOD] * len(flow)
     r.wait(lambda: status[-1].header.stamp.nanosec == times[-1] % SECOND)
@@ -51,7 +51,8 @@ def test_a_slow_model_always_works_on_the_newest(rig: MakeRig) -> None:
     assert last.frames_received == len(times) + 1
     assert drops.pop("superseded") + drops.pop("not_wanted", 0) + last.frames_processed == last.frames_received
     assert not drops
-    assert len(pipe.calls) - warm_up == len(flow)
+    # Whoever is too busy to take a result gets the next one instead: publishers keep the last.
+    assert len(flow) <= len(pipe.calls) - warm_up == last.frames_processed
 
 
 def test_flow_from_the_last_processed_frame(rig: MakeRig) -> None:
