@@ -92,6 +92,7 @@ def load_metadata(folder: Path) -> CheckpointMetadata:
     Raises:
         InputError: The file is missing or not in order.
     """
+    _check_folder(folder)
     path = folder / _METADATA_FILE
     if not path.is_file():
         raise InputError(
@@ -174,9 +175,13 @@ def first_line(error: Exception) -> str:
     return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
-def _read_config(folder: Path, component: str, name: str) -> dict[str, Any]:
+def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder.")
+
+
+def _read_config(folder: Path, component: str, name: str) -> dict[str, Any]:
+    _check_folder(folder)
     path = folder / component / name
     if not path.is_file():
         raise InputError(f"{folder}: no {component}/{name} in it.")
