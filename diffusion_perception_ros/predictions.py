@@ -45,6 +45,8 @@ class PerceptionOutput:
         amodal: One entry per label of the label image, in ascending order of id.
         depth_median: The value of ``depth_relative`` that stands for the median depth of a frame, where depth is known
             up to scale alone; None where it is known up to scale and shift.
+        depth_metric: (H, W) float32 metres along Z, NaN where they are not representable; only from checkpoints that
+            declare metric depth.
         extra: Fields of further registered tasks, by field name.
         stage_ms: How long it took, by stage: ``encode`` from the arguments to latents, ``denoise``, and ``decode`` from
             latents to these fields.
@@ -57,5 +59,6 @@ class PerceptionOutput:
     max_displacement: tuple[float, float] | None = None
     amodal: list[AmodalInstance] | None = None
     depth_median: float | None = None
+    depth_metric: NDArray[np.float32] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     stage_ms: Mapping[str, float] = field(default_factory=dict)

@@ -61,6 +61,8 @@ class BrightnessPipeline(PerceptionPipeline):
             fields["depth_relative"] = image[..., 0].astype(np.float32) / 255
             if options["ensemble_size"] >= 3:
                 fields["depth_uncertainty"] = fields["depth_relative"] / 2
+            if self.metadata.tasks["depth"].kind == "log_metric":
+                fields["depth_metric"] = 10 * fields["depth_relative"]
         if "flow" in options["tasks"]:
             change = np.float32(next_image.mean()) - np.float32(image.mean())
             fields["flow"] = np.full((*image.shape[:2], 2), change, np.float32)

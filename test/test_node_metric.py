@@ -1,15 +1,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from diffusion_perception_ros.msg import PerceptionStatus
-from node_rig import FAILURE, PERIOD, SECOND, START, Rig, camera_info, floats, image_message, picture, stamped, stamps
+from node_rig import (
+    FAILURE,
+    PERIOD,
+    SECOND,
+    START,
+    BrightnessPipeline,
+    Rig,
+    camera_info,
+    floats,
+    image_message,
+    picture,
+    stamped,
+    stamps,
+)
 from sensor_msgs.msg import CameraInfo, Image
 
 from diffusion_perception_ros.conversions import MetricState
+from diffusion_perception_ros.model.metadata import TargetEncoding
 
 MakeRig = Callable[..., Rig]
 SIZE = (24, 32)
@@ -130,6 +145,22 @@ def test_no_metres_unless_asked_for(rig: MakeRig) -> None:
     r.wait(lambda: status)
     assert status[0].metric_state == MetricState.OFF
     assert not depth
+
+
+def test_metres_from_a_checkpoint_that_knows_them(rig: MakeRig) -> None:
+    pipe = BrightnessPipeline()
+    encoding = TargetEncoding("log_metric", (1000,), parameters={"log_range": 2.0, "middle": 5.0})
+    pipe.metadata = replace(pipe.metadata, tasks={**pipe.metadata.tasks, "depth": encoding})
+    r = rig("-p", "depth.scale_source:=checkpoint", pipe=pipe).up()
+    depth, infos = r.subscribe("/depth/image", Image), r.subscribe("/depth/camera_info", CameraInfo)
+    status = r.subscribe("/status", PerceptionStatus)
+    r.publish("/camera/camera_info", camera_info(START, *SIZE))
+    r.image(START, picture(START, *SIZE))
+    r.wait(lambda: depth and infos and status)
+    np.testing.assert_array_equal(floats(depth[0]), 10 * relative(START))
+    assert stamps(depth) == stamps(infos) == [START]
+    assert status[0].metric_state == MetricState.TRUSTED
+    assert r.diagnostics()["metric depth"].level == b"\0"
 
 
 @pytest.mark.parametrize(

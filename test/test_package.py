@@ -93,9 +93,11 @@ def test_package_xml_is_a_valid_interface_package() -> None:
 
 def test_cmake_finds_only_what_package_xml_depends_on() -> None:
     package = parse_package(str(ROOT))
-    declared = {d.name for d in [*package.buildtool_depends, *package.build_depends]}
-    found = set(re.findall(r"find_package\((\w+)", (ROOT / "CMakeLists.txt").read_text()))
-    assert found == declared
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    always, testing = cmake.split("if(BUILD_TESTING)")
+    found, for_tests = (set(re.findall(r"find_package\((\w+)", part)) for part in (always, testing))
+    assert found == {d.name for d in [*package.buildtool_depends, *package.build_depends]}
+    assert for_tests < {d.name for d in package.test_depends}
 
 
 def test_every_ros_package_that_is_imported_is_a_dependency() -> None:

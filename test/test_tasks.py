@@ -90,6 +90,25 @@ def test_log_depth_is_exponential_and_at_most_one(aligner: str) -> None:
     np.testing.assert_allclose(beyond[[0, -1], 0], np.exp([0, -4]), rtol=1e-6)
 
 
+METRIC = TargetEncoding("log_metric", labels=(1000,), parameters={"log_range": 2.0, "middle": 5.0})
+
+
+def test_metric_depth_is_in_metres_or_not_at_all() -> None:
+    images = torch.full((1, 1, 1, 3, 64, 64), -0.5)
+    images[..., 20:40, :] = 0.5
+    images[..., 40:, :] = 3.0  # beyond what the encoding can express
+    fields = find_task("depth").decode(images, context("depth", 64, 64, encoding=METRIC))
+    np.testing.assert_allclose(fields["depth_metric"][[0, 30], 0], 5 * np.exp([-1, 1]), rtol=1e-6)
+    assert np.isnan(fields["depth_metric"][50]).all()
+    np.testing.assert_allclose(fields["depth_relative"][[0, 30, 50], 0], np.exp([-3, -1, 0]), rtol=1e-6)
+    assert "depth_metric" not in find_task("depth").decode(images, log_context())
+    three = torch.cat([images, images + 0.1, images - 0.1])
+    released = context("depth", 64, 64, encoding=METRIC, aligner="released")
+    assert "depth_metric" not in find_task("depth").decode(three, released)
+    aligned = find_task("depth").decode(three, context("depth", 64, 64, encoding=METRIC))["depth_metric"]
+    np.testing.assert_allclose(aligned[0], fields["depth_metric"][0], rtol=1e-4)
+
+
 def test_uncertainty_of_log_depth_is_a_share_of_the_depth() -> None:
     ramp = torch.linspace(-0.5, 0.5, 64).expand(64, 64)
     ripple = 0.02 * (torch.arange(64) % 2 * 2 - 1)

@@ -60,6 +60,19 @@ def test_depth_there_and_back() -> None:
     assert target.valid.all()
 
 
+def test_metric_depth_there_and_back() -> None:
+    truth = scenes()
+    encoding = TargetEncoding("log_metric", (1000,), parameters={"log_range": 1.5, "middle": 4.0})
+    target = find_task("depth").encode_target(truth, encoding, (SIZE, SIZE))
+    for depth, images in zip(truth.depth, target.images, strict=True):
+        context = DecodeContext(encoding, Geometry(SIZE, SIZE, SIZE), (SIZE, SIZE), "standardize", {})
+        metres = torch.from_numpy(find_task("depth").decode(images[None, None], context)["depth_metric"])
+        representable = (depth > 4 * np.exp(-1.499)) & (depth < 4 * np.exp(1.499))
+        assert representable.any()
+        torch.testing.assert_close(metres[representable], depth[representable], rtol=1e-4, atol=1e-4)
+        assert metres[depth > 4 * np.exp(1.501)].isnan().all()
+
+
 def test_log_depth_there_and_back() -> None:
     truth = scenes()
     encoding = TargetEncoding("log", (1000,), parameters={"log_range": 1.5})

@@ -38,7 +38,7 @@ class DepthSpace(Enum):
         Raises:
             InputError: It is not known what the encoding has to do with metres.
         """
-        spaces = {"affine": cls.AFFINE, "log": cls.SCALE, "inverse": cls.INVERSE}
+        spaces = {"affine": cls.AFFINE, "log": cls.SCALE, "log_metric": cls.SCALE, "inverse": cls.INVERSE}
         if kind not in spaces:
             raise InputError(
                 f"depth in the encoding {kind!r} cannot be anchored to metres; set depth.scale_source to none."

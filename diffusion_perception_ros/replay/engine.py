@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_perception_ros.conversions import ImageError, labels_from_message
+from diffusion_perception_ros.conversions import ImageError, MetricState, labels_from_message
 from diffusion_perception_ros.conversions.results import default_flow_range
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.frames.pairing import reason_against
@@ -197,13 +197,15 @@ class Engine:
         camera_info = self._camera_infos.find(frame)
         if camera_info is not None and output.depth_relative is not None:
             self._write("depth/camera_info", camera_info, frame)
-        times: dict[str, Any] = {}
+        measured: dict[str, Any] = {}
+        if output.depth_metric is not None:
+            measured["metric_state"] = MetricState.TRUSTED
         if self._settings.include_status:
             written = time.perf_counter()
-            times = {f"{stage}_ms": ms for stage, ms in output.stage_ms.items()}
-            times |= {"publish_ms": 1e3 * (written - predicted), "total_ms": 1e3 * (written - began)}
+            measured |= {f"{stage}_ms": ms for stage, ms in output.stage_ms.items()}
+            measured |= {"publish_ms": 1e3 * (written - predicted), "total_ms": 1e3 * (written - began)}
         status = frame_status(
-            frame, second, steps, self.decoder.received, self.processed, self.skipped, **self._choices, **times
+            frame, second, steps, self.decoder.received, self.processed, self.skipped, **self._choices, **measured
         )
         self._write("status", bind(PERCEPTION_STATUS, status), frame)
 

@@ -160,7 +160,7 @@ class Model:
             raise InputError(
                 f"depth.scale_source is {settings.scale_source!r}, but depth is not among the tasks; set it to none."
             )
-        if settings.scale_source == "checkpoint":
+        if settings.scale_source == "checkpoint" and depth.kind != "log_metric":
             raise InputError(
                 f"depth.scale_source is 'checkpoint', but checkpoint {name!r} predicts relative depth ({depth.kind}); "
                 "set it to 'reference' and publish depth_reference, or to 'none'."

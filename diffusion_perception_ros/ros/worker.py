@@ -10,9 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from diffusion_perception_ros.conversions import ImageError, MetricState, depth_from_message, image_fields
 from diffusion_perception_ros.conversions.results import METRIC_TOPICS, default_flow_range, flow_results, image_results
 from diffusion_perception_ros.conversions.status import perception_status_fields
@@ -99,8 +96,8 @@ class Worker:
     def _forget(self) -> None:
         self._generation = self._intake.generation
         self._last: LiveFrame | None = None
-        metric = self._choices().settings.scale_source != "none"
-        self._anchor = self._model.anchor() if metric else None
+        anchored = self._choices().settings.scale_source == "reference"
+        self._anchor = self._model.anchor() if anchored else None
 
     def _work(self) -> None:
         earliest = 0.0
@@ -159,7 +156,7 @@ class Worker:
             predicted = time.perf_counter()
             self._publish(job, output, settings, everything)
             if output.depth_relative is not None:
-                metric = self._publish_metric(job.frame, output.depth_relative, settings, everything)
+                metric = self._publish_metric(job.frame, output, settings, everything)
             for stage, stage_ms in output.stage_ms.items():
                 spent[f"{stage}_ms"] += stage_ms
             spent["publish_ms"] += 1e3 * (time.perf_counter() - predicted)
@@ -191,16 +188,16 @@ class Worker:
             self._outputs.publish(flow_results(header, stamp, output, color_range), everything)
 
     def _publish_metric(
-        self, frame: LiveFrame, relative: NDArray[np.float32], settings: NodeSettings, everything: bool
+        self, frame: LiveFrame, output: PerceptionOutput, settings: NodeSettings, everything: bool
     ) -> MetricDepth:
         wanted = [topic for topic in METRIC_TOPICS if everything or self._outputs.is_wanted(topic)]
         if settings.scale_source == "none" or not wanted:
             return MetricDepth(MetricState.OFF)
-        self._anchor = self._anchor or self._model.anchor()  # it may have been switched on meanwhile
-        reference, unusable = self._reference(frame)
-        if unusable:
-            return MetricDepth(MetricState.POOR_FIT)
-        metric = self._anchor.anchor(frame.stamp, relative, reference, settings.anchor)
+        metric = (
+            MetricDepth(MetricState.TRUSTED, output.depth_metric)
+            if settings.scale_source == "checkpoint"
+            else self._anchored(frame, output, settings)
+        )
         if metric.metres is None:
             return metric
         if "depth/image" in wanted:
@@ -209,6 +206,15 @@ class Worker:
         if "depth/camera_info" in wanted and calibration is not None:
             self._outputs.publish_with_header("depth/camera_info", calibration, frame.header)
         return metric
+
+    def _anchored(self, frame: LiveFrame, output: PerceptionOutput, settings: NodeSettings) -> MetricDepth:
+        """Relative depth, as far as a reference vouches for its scale."""
+        assert output.depth_relative is not None
+        self._anchor = self._anchor or self._model.anchor()  # it may have been switched on meanwhile
+        reference, unusable = self._reference(frame)
+        if unusable:
+            return MetricDepth(MetricState.POOR_FIT)
+        return self._anchor.anchor(frame.stamp, output.depth_relative, reference, settings.anchor)
 
     def _reference(self, frame: LiveFrame) -> tuple[Reference | None, bool]:
         """The reference for a frame, and whether there is one that cannot be held against it."""

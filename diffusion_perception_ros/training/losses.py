@@ -122,6 +122,7 @@ def appearance_loss(images: Tensor, target: Target, truth: Truth) -> Tensor:
 IMAGE_LOSSES: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
     "affine": (depth_loss, ()),
     "log": (log_depth_loss, ("log_range",)),
+    "log_metric": (log_depth_loss, ("log_range",)),
     "displacement": (flow_loss, ()),
     "displacement_xy": (flow_loss, ()),
     "mask": (mask_loss, ()),
