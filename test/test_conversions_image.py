@@ -20,6 +20,8 @@ from diffusion_perception_ros.errors import InputError
 BYTES_PER_PIXEL = {
     **dict.fromkeys(("rgb8", "bgr8", "8UC3"), 3),
     **dict.fromkeys(("rgba8", "bgra8"), 4),
+    **dict.fromkeys(("rgb16", "bgr16"), 6),
+    **dict.fromkeys(("rgba16", "bgra16"), 8),
     **dict.fromkeys(("mono8", "8UC1"), 1),
     **dict.fromkeys(("mono16", "16UC1"), 2),
     **dict.fromkeys(("yuv422", "uyvy", "yuv422_yuy2", "yuyv"), 2),
@@ -74,8 +76,8 @@ class Slow:
 
     def pixel(self, y: int, x: int) -> list[Fraction | float]:
         encoding = self.encoding
-        if encoding in ("rgb8", "rgba8", "bgr8", "bgra8", "8UC3"):
-            start = x * BYTES_PER_PIXEL[encoding]
+        if encoding == "8UC3" or encoding.startswith(("rgb", "bgr")):
+            start = x * (4 if "a" in encoding else 3)
             channels = (0, 1, 2) if encoding.startswith("rgb") else (2, 1, 0)
             return [self.element(y, start + channel) for channel in channels]
         if encoding in YUV:

@@ -13,11 +13,9 @@ from diffusion_perception_ros.conversions.pixels import Layout, pixels_from_mess
 
 # Where red, green and blue are within a pixel.
 _COLOR_CHANNELS: dict[str, slice] = {
-    "rgb8": slice(0, 3),
-    "rgba8": slice(0, 3),
-    "bgr8": slice(None, None, -1),
-    "8UC3": slice(None, None, -1),
-    "bgra8": slice(2, None, -1),
+    **dict.fromkeys(("rgb8", "rgba8", "rgb16", "rgba16"), slice(0, 3)),
+    **dict.fromkeys(("bgr8", "8UC3", "bgr16"), slice(None, None, -1)),
+    **dict.fromkeys(("bgra8", "bgra16"), slice(2, None, -1)),
 }
 # ROS names the YUV 4:2:2 encodings twice; the bare "yuv422" is UYVY.
 _YUV_CODES: dict[str, int] = {
@@ -41,6 +39,8 @@ _BAYER_CODES: dict[str, int] = {
 _LAYOUTS: dict[str, Layout] = {
     **{name: Layout(3, 1) for name in ("rgb8", "bgr8", "8UC3")},
     **{name: Layout(4, 1) for name in ("rgba8", "bgra8")},
+    **{name: Layout(3, 2) for name in ("rgb16", "bgr16")},
+    **{name: Layout(4, 2) for name in ("rgba16", "bgra16")},
     **{name: Layout(1, 1) for name in ("mono8", "8UC1")},
     **{name: Layout(1, 2) for name in ("mono16", "16UC1")},
     **{name: Layout(2, 1) for name in _YUV_CODES},
@@ -51,9 +51,9 @@ _LAYOUTS: dict[str, Layout] = {
 def image_from_message(message: Any) -> NDArray[np.uint8]:
     """Reads a sensor_msgs/Image.
 
-    Encodings: rgb8, bgr8, rgba8, bgra8, 8UC3 (taken as bgr8, as cv_bridge and OpenCV do), mono8, 8UC1,
-    mono16, 16UC1, yuv422 (also uyvy), yuv422_yuy2 (also yuyv), bayer_{rggb,bggr,gbrg,grbg}{8,16}. Rows may be
-    padded, 16-bit data of either byte order. 16-bit values are scaled by their full range (/ 257), never by
+    Encodings: {rgb,bgr,rgba,bgra}{8,16}, 8UC3 (taken as bgr8, as cv_bridge and OpenCV do), mono8, 8UC1, mono16,
+    16UC1, yuv422 (also uyvy), yuv422_yuy2 (also yuyv), bayer_{rggb,bggr,gbrg,grbg}{8,16}. Rows may be padded,
+    16-bit data of either byte order. 16-bit values are scaled by their full range (/ 257), never by
     the frame's. YUV is BT.601, limited range. Alpha is dropped.
 
     Args:
@@ -70,7 +70,8 @@ def image_from_message(message: Any) -> NDArray[np.uint8]:
     """
     encoding, pixels = pixels_from_message(message, _LAYOUTS)
     if encoding in _COLOR_CHANNELS:
-        return pixels[..., _COLOR_CHANNELS[encoding]]
+        channels = pixels[..., _COLOR_CHANNELS[encoding]]
+        return channels if pixels.itemsize == 1 else to_eight_bits(channels)
     height, width, _ = pixels.shape
     if encoding in _YUV_CODES:
         if width % 2:
