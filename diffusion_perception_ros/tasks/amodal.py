@@ -88,7 +88,8 @@ def _masks(images: Tensor, context: DecodeContext) -> NDArray[np.bool_]:
         return np.asarray(_threshold(geometry.to_input(images), context.encoding).cpu())
     masks = np.zeros((len(images), geometry.height, geometry.width), bool)
     for mask, image, region in zip(masks, images, context.regions.values(), strict=True):
-        part = _threshold(geometry.within(region).to_input(image), context.encoding)
+        # Clipped, so that of several network pixels in one of the image each has one vote.
+        part = _threshold(geometry.within(region).to_input(image.clamp(-1, 1), "area"), context.encoding)
         mask[region.slices] = part.cpu()
     return masks
 

@@ -97,15 +97,15 @@ class Geometry:
         square[:, rows, columns] = image
         return square
 
-    def to_input(self, prediction: Tensor) -> Tensor:
-        """(..., resolution, resolution) to (..., height, width), bilinear."""
+    def to_input(self, prediction: Tensor, interpolation: str = "bilinear") -> Tensor:
+        """(..., resolution, resolution) to (..., height, width)."""
         rows, columns = self._box()
         prediction = prediction[..., rows, columns]
         if (self.height, self.width) == self.content:
             return prediction
         leading = prediction.shape[:-2]
         flat = prediction.reshape(1, -1, *prediction.shape[-2:])
-        return resize(flat[0], (self.height, self.width), "bilinear").reshape(*leading, self.height, self.width)
+        return resize(flat[0], (self.height, self.width), interpolation).reshape(*leading, self.height, self.width)
 
 
 def resize(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
