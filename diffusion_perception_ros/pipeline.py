@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -28,8 +28,11 @@ from diffusion_perception_ros.request import Request, check_request
 from diffusion_perception_ros.sampling.denoise import denoise
 from diffusion_perception_ros.sampling.samplers import SAMPLERS, check_steps
 from diffusion_perception_ros.stage_times import StageTimes
-from diffusion_perception_ros.tasks import DecodeContext, released_encodings
+from diffusion_perception_ros.tasks import DecodeContext, Picture, released_encodings
 from diffusion_perception_ros.tasks.geometry import Geometry
+
+Encode = Callable[[Sequence[Picture]], Tensor]
+Recall = Callable[[Sequence[Picture], Encode], Tensor]
 
 _EMBEDDED = Path(__file__).with_name("weights")
 _OUTPUT_FIELDS = {f.name for f in fields(PerceptionOutput)}
@@ -256,6 +259,7 @@ class PerceptionPipeline:
         aligner: str = "standardize",
         resize: str = "squash",
         seed: int = 0,
+        recall: Recall | None = None,
     ) -> PerceptionOutput:
         """See depth, motion and hidden shape in one image, its successor and its visible masks.
 
@@ -274,6 +278,8 @@ class PerceptionPipeline:
             resize: ``squash`` or ``letterbox``.
             seed: Of the noise. Member m's noise is the same for every task and frame, which keeps noise from
                 flickering over a video.
+            recall: Called with the pictures whose latents are needed and a function that encodes pictures: who knows
+                some of the latents has only the others encoded, see ``PerceptionStream``.
 
         Returns:
             Predictions at the input's resolution.
@@ -293,7 +299,7 @@ class PerceptionPipeline:
         grids = {
             task.name: plan_queries(task, encodings[task.name], request, regions[task.name]) for task in request.tasks
         }
-        images = self._answer([query for grid in grids.values() for query in grid], request, geometry, times)
+        images = self._answer([query for grid in grids.values() for query in grid], request, geometry, recall, times)
 
         outputs: dict[str, Any] = {}
         answers = images.split([len(grid) for grid in grids.values()])
@@ -314,11 +320,18 @@ class PerceptionPipeline:
         extra = {name: outputs.pop(name) for name in outputs.keys() - _OUTPUT_FIELDS}
         return PerceptionOutput(**outputs, extra=extra, stage_ms=times.milliseconds())
 
-    def _answer(self, queries: list[Query], request: Request, geometry: Geometry, times: StageTimes) -> Tensor:
+    def _encode(self, pictures: Sequence[Picture], request: Request, geometry: Geometry) -> Tensor:
+        """(len(pictures), C, h, w) latents."""
+        rendered = torch.stack(render(pictures, request, geometry, self.device)).to(self.dtype)
+        return torch.cat([self.codec.encode(batch) for batch in rendered.split(self._codec_batch_size)])
+
+    def _answer(
+        self, queries: list[Query], request: Request, geometry: Geometry, recall: Recall | None, times: StageTimes
+    ) -> Tensor:
         """Decoded (len(queries), 3, R, R) images; each picture is encoded once, all tasks share a batch."""
         pictures = list(dict.fromkeys(p for query in queries for p in (query.image, query.prompt)))
-        rendered = torch.stack(render(pictures, request, geometry, self.device)).to(self.dtype)
-        latents = torch.cat([self.codec.encode(batch) for batch in rendered.split(self._codec_batch_size)])
+        encode = partial(self._encode, request=request, geometry=geometry)
+        latents = recall(pictures, encode) if recall else encode(pictures)
         row = {picture: i for i, picture in enumerate(pictures)}
         to_device = partial(torch.tensor, device=self.device)
         image_latents = latents[to_device([row[query.image] for query in queries])]

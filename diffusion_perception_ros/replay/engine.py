@@ -30,6 +30,7 @@ from diffusion_perception_ros.replay.settings import ReplaySettings
 from diffusion_perception_ros.replay.status import choices, frame_status
 from diffusion_perception_ros.replay.topics import SourceTopics
 from diffusion_perception_ros.replay.writer import BagWriter
+from diffusion_perception_ros.stream import PerceptionStream
 
 if TYPE_CHECKING:
     from diffusion_perception_ros.pipeline import PerceptionPipeline
@@ -67,7 +68,8 @@ class Engine:
         settings: ReplaySettings,
         writer: BagWriter,
     ) -> None:
-        self._bag, self._topics, self._pipe, self._settings, self._writer = bag, topics, pipe, settings, writer
+        self._bag, self._topics, self._settings, self._writer = bag, topics, settings, writer
+        self._stream = PerceptionStream(pipe)
         request = check_settings(pipe, settings)
         self.tasks = tuple(task.name for task in request.tasks)
         self._choices = choices(pipe, request)
@@ -147,10 +149,12 @@ class Engine:
     def _predict(
         self, frame: Frame, second: Frame | None, labels: NDArray[np.integer[Any]] | None, tasks: tuple[str, ...]
     ) -> PerceptionOutput:
-        return self._pipe(
+        return self._stream(
             frame.image,
             second.image if second else None,
-            visible_masks=labels,
+            labels,
+            frame=frame,
+            next_frame=second,
             tasks=tasks,
             **self._settings.arguments,
         )

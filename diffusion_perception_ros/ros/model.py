@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.request import Request, check_request
 from diffusion_perception_ros.ros.parameters import EMBEDDED, NodeSettings
+from diffusion_perception_ros.stream import PerceptionStream
 
 _BLACK = np.zeros((64, 64, 3), np.uint8)
 _OBJECT = np.pad(np.ones((32, 32), np.uint8), 16)
@@ -44,6 +46,7 @@ class Model:
 
     def __init__(self, pipe: PerceptionPipeline) -> None:
         self.pipe = pipe
+        self._stream = PerceptionStream(pipe)
         self.degraded_reason = ""
         self._metadata = pipe.metadata
         self._cancelled = threading.Event()
@@ -114,8 +117,10 @@ class Model:
         visible_masks: NDArray[np.integer[Any]] | None,
         tasks: tuple[str, ...],
         settings: NodeSettings,
+        frame: Hashable = None,
+        next_frame: Hashable = None,
     ) -> PerceptionOutput:
-        """See ``PerceptionPipeline.__call__``.
+        """See ``PerceptionStream.__call__``.
 
         Raises:
             InputError: The pipeline refuses the arguments.
@@ -124,7 +129,15 @@ class Model:
         """
         self._apply(settings)
         try:
-            return self.pipe(image, next_image, visible_masks, tasks=tasks, **settings.sampling.arguments)
+            return self._stream(
+                image,
+                next_image,
+                visible_masks,
+                frame=frame,
+                next_frame=next_frame,
+                tasks=tasks,
+                **settings.sampling.arguments,
+            )
         except torch.cuda.OutOfMemoryError:
             self.pipe.max_batch_size = max(1, self.pipe.max_batch_size // 2)
             self.degraded_reason = f"batches of {self.pipe.max_batch_size}, because the device ran out of memory"
@@ -144,7 +157,7 @@ class Model:
     def release(self) -> None:
         """Free the device's memory; the model cannot be used afterwards."""
         device = self.pipe.device
-        del self.pipe
+        del self.pipe, self._stream
         if device.type == "cuda":
             gc.collect()
             torch.cuda.empty_cache()

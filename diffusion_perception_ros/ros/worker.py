@@ -174,8 +174,16 @@ class Worker:
         tasks = tuple(task for task in job.tasks if not (task == "amodal" and nothing_visible))
         output = PerceptionOutput()
         if tasks:
-            second = job.second.image if job.second is not None and "flow" in tasks else None
-            output = self._model.predict(job.frame.image, second, None if nothing_visible else labels, tasks, settings)
+            second = job.second if "flow" in tasks else None
+            output = self._model.predict(
+                job.frame.image,
+                second.image if second is not None else None,
+                None if nothing_visible else labels,
+                tasks,
+                settings,
+                frame=job.frame,
+                next_frame=second,
+            )
         return replace(output, amodal=[]) if nothing_visible else output
 
     def _publish(self, job: Job, output: PerceptionOutput, settings: NodeSettings, everything: bool) -> None:
