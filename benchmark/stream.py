@@ -1,7 +1,7 @@
 """What a stream saves: the same frames, tasks and weights through the pipeline and through `PerceptionStream`.
 
-Random weights, with an image codec of the kind and size of Stable Diffusion's. The two take turns frame by frame, so that
-a busy machine slows both.
+Random weights, with an image codec of the kind and size of Stable Diffusion's. The two take turns frame by frame, so
+that a busy machine slows both.
 
     python benchmark/stream.py --resolution 256 --frames 6
 """
