@@ -14,28 +14,14 @@ import time
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 
-from diffusion_perception_ros.model.codec import AutoencoderCodec
+from diffusion_perception_ros.model.random import random_codec
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.stream import PerceptionStream
 
 TASKS = ("depth", "flow")
 STAGES = ("encode", "denoise", "decode")
-
-
-def stable_diffusion_codec() -> AutoencoderCodec:
-    """The architecture of Stable Diffusion's KL autoencoder; the weights do not matter for its speed."""
-    channels = (128, 256, 512, 512)
-    vae = AutoencoderKL(
-        block_out_channels=channels,
-        down_block_types=("DownEncoderBlock2D",) * len(channels),
-        up_block_types=("UpDecoderBlock2D",) * len(channels),
-        latent_channels=4,
-        layers_per_block=2,
-    )
-    return AutoencoderCodec(vae.eval().requires_grad_(False))
 
 
 def main() -> None:
@@ -47,7 +33,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     sizes = {"hidden_size": 384, "num_layers": 12, "num_attention_heads": 6, "mlp_size": 1536, "num_experts": 8}
-    pipe = PerceptionPipeline.random(args.resolution, codec=stable_diffusion_codec(), device=args.device, **sizes)
+    codec = random_codec(channels=(128, 256, 512, 512), layers_per_block=2, norm_num_groups=32)
+    pipe = PerceptionPipeline.random(args.resolution, codec=codec, device=args.device, **sizes)
     stream = PerceptionStream(pipe)
     clip = np.random.default_rng(0).integers(0, 256, (args.frames + 2, 480, 640, 3)).astype(np.uint8)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from diffusers import AutoencoderKL
 from torch import nn
@@ -42,9 +44,17 @@ def random_transformer(seed: int = 0, dtype: torch.dtype = torch.float32, **conf
     return transformer
 
 
-def random_codec(seed: int = 0, dtype: torch.dtype = torch.float32) -> AutoencoderCodec:
-    """A small KL autoencoder of Stable Diffusion's architecture."""
-    channels = (8, 16, 16, 16)
+def random_codec(
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    channels: Sequence[int] = (8, 16, 16, 16),
+    layers_per_block: int = 1,
+    norm_num_groups: int = 4,
+) -> AutoencoderCodec:
+    """A KL autoencoder of Stable Diffusion's architecture, small by default.
+
+    Stable Diffusion's own has the channels 128, 256, 512, 512, 2 layers in a block and 32 groups.
+    """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         vae = AutoencoderKL(
@@ -52,8 +62,8 @@ def random_codec(seed: int = 0, dtype: torch.dtype = torch.float32) -> Autoencod
             down_block_types=("DownEncoderBlock2D",) * len(channels),
             up_block_types=("UpDecoderBlock2D",) * len(channels),
             latent_channels=4,
-            layers_per_block=1,
-            norm_num_groups=4,
+            layers_per_block=layers_per_block,
+            norm_num_groups=norm_num_groups,
         )
     vae.requires_grad_(False)
     cast(vae, dtype)
