@@ -14,6 +14,8 @@ from diffusion_perception_ros.sampling.ensemble import ensemble_depth
 from diffusion_perception_ros.tasks.target import Target, Truth
 from diffusion_perception_ros.tasks.task import DecodeContext, Picture, Task
 
+_LOGARITHMIC = ("log", "log_metric")
+
 
 class Depth(Task):
     """How far away everything is.
@@ -65,7 +67,7 @@ class Depth(Task):
             metres = parameters["middle"] * (parameters["log_range"] * x).exp()
             fields["depth_metric"] = torch.where(x.abs() < 1, metres, torch.nan).cpu().numpy()
         if spread is not None:
-            slope = depth * parameters["log_range"] if "log_range" in parameters else 0.5
+            slope = depth * parameters["log_range"] if context.encoding.kind in _LOGARITHMIC else 0.5
             fields["depth_uncertainty"] = (context.geometry.to_input(spread) * slope).cpu().numpy()
         return fields
 
@@ -79,7 +81,7 @@ class Depth(Task):
 
 def median_depth(encoding: TargetEncoding) -> float | None:
     """The ``depth_relative`` that stands for a frame's median (or middling) depth; None where there is none."""
-    return math.exp(-encoding.parameters["log_range"]) if "log_range" in encoding.parameters else None
+    return math.exp(-encoding.parameters["log_range"]) if encoding.kind in _LOGARITHMIC else None
 
 
 def faultless_depth(depth: Tensor, encoding: TargetEncoding) -> Tensor:
@@ -98,7 +100,7 @@ def faultless_depth(depth: Tensor, encoding: TargetEncoding) -> Tensor:
 def _network_values(depth: Tensor, encoding: TargetEncoding) -> Tensor:
     """(B, H, W) metres to network values, not clipped; NaN where nothing is known."""
     known = torch.where(depth.isfinite(), depth, torch.nan).flatten(1)
-    if encoding.kind != "affine":
+    if encoding.kind in _LOGARITHMIC:
         is_metric = encoding.kind == "log_metric"
         median = encoding.parameters["middle"] if is_metric else known.nanmedian(dim=1).values.view(-1, 1, 1)
         return torch.log(depth.clamp_min(1e-6) / median) / encoding.parameters["log_range"]
@@ -111,4 +113,4 @@ def _network_values(depth: Tensor, encoding: TargetEncoding) -> Tensor:
 def _relative(x: Tensor, encoding: TargetEncoding) -> Tensor:
     """Network values, clipped, to depth in [0, 1]."""
     x = x.clamp(-1, 1)
-    return (x + 1) / 2 if encoding.kind == "affine" else (encoding.parameters["log_range"] * (x - 1)).exp()
+    return (encoding.parameters["log_range"] * (x - 1)).exp() if encoding.kind in _LOGARITHMIC else (x + 1) / 2
