@@ -32,7 +32,7 @@ from diffusion_perception_ros.tasks import DecodeContext, Picture, released_enco
 from diffusion_perception_ros.tasks.geometry import Geometry
 
 Encode = Callable[[Sequence[Picture]], Tensor]
-Recall = Callable[[Sequence[Picture], Encode], Tensor]
+Recall = Callable[[Sequence[Picture], Encode], Sequence[Tensor]]
 
 _EMBEDDED = Path(__file__).with_name("weights")
 _OUTPUT_FIELDS = {f.name for f in fields(PerceptionOutput)}
@@ -331,7 +331,7 @@ class PerceptionPipeline:
         """Decoded (len(queries), 3, R, R) images; each picture is encoded once, all tasks share a batch."""
         pictures = list(dict.fromkeys(p for query in queries for p in (query.image, query.prompt)))
         encode = partial(self._encode, request=request, geometry=geometry)
-        latents = recall(pictures, encode) if recall else encode(pictures)
+        latents = torch.stack(list(recall(pictures, encode))) if recall else encode(pictures)
         row = {picture: i for i, picture in enumerate(pictures)}
         to_device = partial(torch.tensor, device=self.device)
         image_latents = latents[to_device([row[query.image] for query in queries])]

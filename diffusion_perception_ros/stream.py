@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from diffusion_perception_ros.pipeline import Encode, PerceptionPipeline
 from diffusion_perception_ros.predictions import PerceptionOutput
-from diffusion_perception_ros.tasks import Picture
+
+# Replays are set up, and may fail, before anything waits for torch.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffusion_perception_ros.pipeline import Encode, PerceptionPipeline
+    from diffusion_perception_ros.tasks import Picture
 
 # Flow is about two frames, and depth may be about a newer one.
 _FRAMES = 3
@@ -64,7 +67,7 @@ class PerceptionStream:
         names = {"image": frame, "next_image": next_frame}
         surface = image.shape, arguments.get("resize")
 
-        def recall(pictures: Sequence[Picture], encode: Encode) -> Tensor:
+        def recall(pictures: Sequence[Picture], encode: Encode) -> list[Tensor]:
             shelves = [self._shelf(picture, names) for picture in pictures]
             variants = [(surface, picture.interpolation, picture.mirrored, picture.region) for picture in pictures]
             kept = list(zip(shelves, variants, pictures, strict=True))
@@ -75,7 +78,7 @@ class PerceptionStream:
                 for shelf, variant, picture in kept:
                     if picture in made:
                         shelf[variant] = made[picture]
-            return torch.stack([shelf[variant] for shelf, variant, _ in kept])
+            return [shelf[variant] for shelf, variant, _ in kept]
 
         output = self.pipe(image, next_image, visible_masks, recall=recall, **arguments)
         while len(self._frames) > _FRAMES:
