@@ -60,8 +60,9 @@ class Camera:
             with suppress(ExternalShutdownException):
                 executor.spin()
 
-        for node in (self.node, self.peer):
-            threading.Thread(target=spin, args=(node,), daemon=True).start()
+        self._threads = [threading.Thread(target=spin, args=(node,)) for node in (self.node, self.peer)]
+        for thread in self._threads:
+            thread.start()
         self.node.trigger_configure()
         self.node.trigger_activate()
         self._stamp = time.time_ns()
@@ -84,6 +85,8 @@ class Camera:
 
         self.node.destroy_node()
         rclpy.shutdown()
+        for thread in self._threads:
+            thread.join()
 
 
 def measure_taking(camera: Camera, count: int) -> list[float]:
