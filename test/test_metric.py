@@ -52,7 +52,7 @@ def test_the_relation_is_found_with_up_to_forty_percent_outliers_in_sparse_refer
     assert fit is not None
     assert fit.inlier_ratio >= 0.95 * (1 - outliers) - 0.1
     assert fit.scale > 0
-    assert np.mean(np.abs(fit.metres(r) - truth) <= 0.1 * truth) >= 0.99
+    assert np.mean(np.abs(fit.metres(r) - truth) <= 0.1 * truth) >= 0.97
 
 
 @settings(deadline=None, max_examples=100)
