@@ -54,14 +54,14 @@ class Camera:
         self._message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
         self._message.data.frombytes(np.random.default_rng(0).integers(0, 256, height * width * 3, np.uint8).tobytes())
 
-        def spin(node: Any) -> None:
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
+        def spin(executor: Any) -> None:
             with suppress(ExternalShutdownException):
                 executor.spin()
 
-        self._threads = [threading.Thread(target=spin, args=(node,)) for node in (self.node, self.peer)]
-        for thread in self._threads:
+        self._executors = [SingleThreadedExecutor(), SingleThreadedExecutor()]
+        self._threads = [threading.Thread(target=spin, args=(executor,)) for executor in self._executors]
+        for executor, node, thread in zip(self._executors, (self.node, self.peer), self._threads, strict=True):
+            executor.add_node(node)
             thread.start()
         self.node.trigger_configure()
         self.node.trigger_activate()
@@ -83,10 +83,11 @@ class Camera:
         """End both nodes."""
         import rclpy
 
+        for executor, thread in zip(self._executors, self._threads, strict=True):
+            executor.shutdown()
+            thread.join()
         self.node.destroy_node()
         rclpy.shutdown()
-        for thread in self._threads:
-            thread.join()
 
 
 def measure_taking(camera: Camera, count: int) -> list[float]:
