@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from diffusion_perception_ros.checkpoint import check_parts, released_metadata
 from diffusion_perception_ros.device import resolve_device
-from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model import folder as checkpoint_folder
 from diffusion_perception_ros.model.codec import ImageCodec
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
@@ -23,19 +21,17 @@ from diffusion_perception_ros.model.official import OfficialCheckpoint
 from diffusion_perception_ros.model.random import SCHEDULER_CONFIG, random_codec, random_transformer
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
 from diffusion_perception_ros.predictions import PerceptionOutput
-from diffusion_perception_ros.queries import Query, plan_queries, render
-from diffusion_perception_ros.request import Request, check_request
+from diffusion_perception_ros.queries import Plan, Query, View, batches, initial_latents, render
+from diffusion_perception_ros.request import Request, check_request, check_sample
 from diffusion_perception_ros.sampling.denoise import denoise
 from diffusion_perception_ros.sampling.samplers import SAMPLERS, check_steps
 from diffusion_perception_ros.stage_times import StageTimes
-from diffusion_perception_ros.tasks import DecodeContext, Picture, released_encodings
-from diffusion_perception_ros.tasks.geometry import Geometry
+from diffusion_perception_ros.tasks import released_encodings
 
-Encode = Callable[[Sequence[Picture]], Tensor]
-Recall = Callable[[Sequence[Picture], Encode], Sequence[Tensor]]
+Encode = Callable[[Sequence[View]], Tensor]
+Recall = Callable[[Sequence[View], Encode], Sequence[Tensor]]
 
 _EMBEDDED = Path(__file__).with_name("weights")
-_OUTPUT_FIELDS = {f.name for f in fields(PerceptionOutput)}
 
 
 class PerceptionPipeline:
@@ -225,7 +221,8 @@ class PerceptionPipeline:
         Raises:
             InputError: Shapes or labels do not fit the checkpoint.
         """
-        self._check_sample(rgb, prompt, class_labels, latents)
+        latent_size = self.codec.latent_channels, self.metadata.resolution // self.codec.downscale
+        check_sample(self.metadata, latent_size, rgb, prompt, class_labels, latents)
         sampler = SAMPLERS["ddim"]
         check_steps(sampler, self.scheduler_config, num_inference_steps)
         rgb, prompt = (x.to(self.device, self.dtype) for x in (rgb, prompt))
@@ -244,7 +241,20 @@ class PerceptionPipeline:
         )
         return self.codec.decode(prediction)
 
-    @torch.inference_mode()
+    def request(
+        self,
+        image: NDArray[np.uint8],
+        next_image: NDArray[np.uint8] | None = None,
+        visible_masks: NDArray[np.integer] | None = None,
+        **arguments: Any,
+    ) -> Request:
+        """The arguments of one call, checked, for ``batch``: those of ``__call__``.
+
+        Raises:
+            InputError: An argument is unusable; the message names it and the remedy.
+        """
+        return check_request(self.metadata, self.scheduler_config, image, next_image, visible_masks, **arguments)
+
     def __call__(
         self,
         image: NDArray[np.uint8],
@@ -259,7 +269,6 @@ class PerceptionPipeline:
         aligner: str = "standardize",
         resize: str = "squash",
         seed: int = 0,
-        recall: Recall | None = None,
     ) -> PerceptionOutput:
         """See depth, motion and hidden shape in one image, its successor and its visible masks.
 
@@ -278,8 +287,6 @@ class PerceptionPipeline:
             resize: ``squash`` or ``letterbox``.
             seed: Of the noise. Member m's noise is the same for every task and frame, which keeps noise from
                 flickering over a video.
-            recall: Called with the pictures whose latents are needed and a function that encodes pictures: who knows
-                some of the latents has only the others encoded, see ``PerceptionStream``.
 
         Returns:
             Predictions at the input's resolution.
@@ -287,109 +294,74 @@ class PerceptionPipeline:
         Raises:
             InputError: An argument is unusable; the message names it and the remedy.
         """
+        request = self.request(
+            image, next_image, visible_masks, tasks=tasks, num_inference_steps=num_inference_steps, sampler=sampler,
+            ensemble_size=ensemble_size, flip_members=flip_members, aligner=aligner, resize=resize, seed=seed,
+        )  # fmt: skip
+        return self.batch([request])[0]
+
+    @torch.inference_mode()
+    def batch(self, requests: Sequence[Request], recall: Recall | None = None) -> list[PerceptionOutput]:
+        """Answer several requests at once: frames of several cameras, or several moments of one recording.
+
+        What is equal in two of them is encoded once, and all their samples and decodings share batches, which on an
+        accelerator take less time than one after the other. Each has its own size, tasks, masks and seed, and its
+        answer is the one that it would have got alone, but for rounding.
+
+        Args:
+            requests: From ``request``.
+            recall: Called with the views whose latents are needed, each once, and a function that encodes views: who
+                knows some of the latents has only the others encoded, see ``PerceptionStream``.
+
+        Returns:
+            A prediction for each request; the ``stage_ms`` of each are the whole batch's.
+        """
+        if not requests:
+            return []
         times = StageTimes(self.device)
         times.begin("encode")
-        request = check_request(
-            self.metadata, self.scheduler_config, image, next_image, visible_masks, tasks, num_inference_steps,
-            sampler, ensemble_size, flip_members, aligner, resize, seed,
-        )  # fmt: skip
-        geometry = Geometry(image.shape[0], image.shape[1], self.metadata.resolution, resize)
-        encodings = {task.name: self.metadata.tasks[task.name] for task in request.tasks}
-        regions = {task.name: task.regions(encodings[task.name], request.visible_masks) for task in request.tasks}
-        grids = {
-            task.name: plan_queries(task, encodings[task.name], request, regions[task.name]) for task in request.tasks
-        }
-        images = self._answer([query for grid in grids.values() for query in grid], request, geometry, recall, times)
+        plans = [Plan(self.metadata, request) for request in requests]
+        images = self._answer([query for plan in plans for query in plan.queries], recall, times)
+        parts = images.split([len(plan.queries) for plan in plans])
+        outputs = [plan.decode(part) for plan, part in zip(plans, parts, strict=True)]
+        stage_ms = times.milliseconds()
+        return [replace(output, stage_ms=stage_ms) for output in outputs]
 
-        outputs: dict[str, Any] = {}
-        answers = images.split([len(grid) for grid in grids.values()])
-        for task, answer in zip(request.tasks, answers, strict=True):
-            encoding = encodings[task.name]
-            members = answer.float().unflatten(0, (request.ensemble_size, -1, len(encoding.labels)))
-            if request.flip_members:
-                members = torch.stack([task.unmirror(a) if m % 2 else a for m, a in enumerate(members)])
-            context = DecodeContext(
-                encoding,
-                geometry,
-                self.metadata.flow_reference_size,
-                aligner,
-                request.visible_masks,
-                regions[task.name],
-            )
-            outputs |= task.decode(members, context)
-        extra = {name: outputs.pop(name) for name in outputs.keys() - _OUTPUT_FIELDS}
-        return PerceptionOutput(**outputs, extra=extra, stage_ms=times.milliseconds())
+    def _answer(self, queries: list[Query], recall: Recall | None, times: StageTimes) -> Tensor:
+        """Decoded (len(queries), 3, R, R) images; equal views are encoded once, samples share batches."""
+        views = list({view.key: view for query in queries for view in (query.image, query.prompt)}.values())
+        latents = torch.stack(list(recall(views, self._encode))) if recall else self._encode(views)
+        row = {view.key: i for i, view in enumerate(views)}
+        image_latents = latents[self._to_device([row[query.image.key] for query in queries])]
+        prompt_latents = latents[self._to_device([row[query.prompt.key] for query in queries])]
+        conditions = torch.cat([image_latents, prompt_latents], dim=1)
+        initial = initial_latents(queries, image_latents)
+        labels = self._to_device([query.label for query in queries])
 
-    def _encode(self, pictures: Sequence[Picture], request: Request, geometry: Geometry) -> Tensor:
-        """(len(pictures), C, h, w) latents."""
-        rendered = torch.stack(render(pictures, request, geometry, self.device)).to(self.dtype)
-        return torch.cat([self.codec.encode(batch) for batch in rendered.split(self._codec_batch_size)])
-
-    def _answer(
-        self, queries: list[Query], request: Request, geometry: Geometry, recall: Recall | None, times: StageTimes
-    ) -> Tensor:
-        """Decoded (len(queries), 3, R, R) images; each picture is encoded once, all tasks share a batch."""
-        pictures = list(dict.fromkeys(p for query in queries for p in (query.image, query.prompt)))
-        encode = partial(self._encode, request=request, geometry=geometry)
-        latents = torch.stack(list(recall(pictures, encode))) if recall else encode(pictures)
-        row = {picture: i for i, picture in enumerate(pictures)}
-        to_device = partial(torch.tensor, device=self.device)
-        image_latents = latents[to_device([row[query.image] for query in queries])]
-        prompt_latents = latents[to_device([row[query.prompt] for query in queries])]
-        labels = to_device([query.label for query in queries])
-        initial = self._initial_latents(queries, request, image_latents)
-
-        scheduler = request.sampler.scheduler(self.scheduler_config)
-        decoded: list[Tensor] = []
-        batches = (x.split(self.max_batch_size) for x in (image_latents, prompt_latents, initial, labels))
-        for image, prompt, latents, class_labels in zip(*batches, strict=True):
+        decoded: dict[int, Tensor] = {}
+        for batch in batches(queries, self.max_batch_size):
             times.begin("denoise")
-            scheduler.set_timesteps(request.num_inference_steps)  # which also forgets the batch before
+            request = queries[batch[0]].request
+            scheduler = request.sampler.scheduler(self.scheduler_config)
+            scheduler.set_timesteps(request.num_inference_steps)
+            chosen = self._to_device(batch)
             prediction = denoise(
                 self.transformer,
                 scheduler,
-                torch.cat([image, prompt], dim=1),
-                latents,
-                class_labels,
+                conditions[chosen],
+                initial[chosen],
+                labels[chosen],
                 one_step=request.sampler.one_step,
             )
             times.begin("decode")
-            decoded += [self.codec.decode(part) for part in prediction.split(self._codec_batch_size)]
-        return torch.cat(decoded)
+            images = [image for part in prediction.split(self._codec_batch_size) for image in self.codec.decode(part)]
+            decoded |= zip(batch, images, strict=True)
+        return torch.stack([decoded[i] for i in range(len(queries))])
 
-    def _initial_latents(self, queries: list[Query], request: Request, image_latents: Tensor) -> Tensor:
-        """(len(queries), C, h, w): what the third slot starts as."""
-        if request.sampler.initial_latent == "image":
-            return image_latents
-        if request.sampler.initial_latent == "zeros":
-            return torch.zeros_like(image_latents)
-        # Drawn on the host, so that a seed means the same on every device; one stream, so that the members
-        # of a small ensemble are the first ones of a larger one.
-        generator = torch.Generator().manual_seed(request.seed)
-        shape = image_latents.shape[1:]
-        noise = torch.stack([torch.randn(shape, generator=generator) for _ in range(request.ensemble_size)])
-        noise = noise.to(self.device, self.dtype)
-        return noise[torch.tensor([query.member for query in queries], device=self.device)]
+    def _encode(self, views: Sequence[View]) -> Tensor:
+        """(len(views), C, h, w) latents."""
+        pictures = torch.stack(render(views, self.device)).to(self.dtype)
+        return torch.cat([self.codec.encode(batch) for batch in pictures.split(self._codec_batch_size)])
 
-    def _check_sample(self, rgb: Tensor, prompt: Tensor, class_labels: Tensor, latents: Tensor | None) -> None:
-        resolution, channels = self.metadata.resolution, self.codec.latent_channels
-        side = resolution // self.codec.downscale
-        inputs = [("rgb", rgb, 3, resolution), ("prompt", prompt, 3, resolution)]
-        if latents is not None:
-            inputs.append(("latents", latents, channels, side))
-        for name, x, depth, size in inputs:
-            if not isinstance(x, Tensor) or not x.is_floating_point():
-                raise InputError(f"{name} must be a floating-point tensor, images in [-1, 1].")
-            if x.ndim != 4 or x.shape[1:] != (depth, size, size) or not len(x):
-                raise InputError(f"{name} has shape {tuple(x.shape)}; expected (B, {depth}, {size}, {size}).")
-            if not x.isfinite().all():
-                raise InputError(f"{name} holds NaN or infinity; replace them.")
-            if len(x) != len(rgb):
-                raise InputError(f"{name} has {len(x)} samples but rgb {len(rgb)}; they need one number.")
-        integers = isinstance(class_labels, Tensor) and not class_labels.is_floating_point()
-        if not integers or class_labels.shape != (len(rgb),):
-            raise InputError(f"class_labels must be a tensor of {len(rgb)} whole numbers, one for each sample of rgb.")
-        known = {label for task in self.metadata.tasks.values() for label in task.labels}
-        unknown = set(class_labels.tolist()) - known
-        if unknown:
-            raise InputError(f"class label {min(unknown)} is unknown; use one of {sorted(known)}.")
+    def _to_device(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, device=self.device)

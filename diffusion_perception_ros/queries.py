@@ -1,40 +1,134 @@
-"""From a request to the samples the network has to answer, and the pictures they are asked with."""
+"""From requests to the samples the network has to answer, and from their answers to predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_perception_ros.model.metadata import TargetEncoding
+from diffusion_perception_ros.model.metadata import CheckpointMetadata
+from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.request import Request
-from diffusion_perception_ros.tasks import Picture, Task
-from diffusion_perception_ros.tasks.geometry import Geometry, Region, image_to_tensor
+from diffusion_perception_ros.tasks import DecodeContext, Picture, Task
+from diffusion_perception_ros.tasks.geometry import Geometry, image_to_tensor
+
+_OUTPUT_FIELDS = {f.name for f in fields(PerceptionOutput)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class View:
+    """A picture of one request as the network sees it.
+
+    Attributes:
+        request: The request.
+        picture: The picture.
+        geometry: From the request's images to the network's square.
+        key: Views of equal keys look the same, also those of different requests: the first frame of one may be the
+            second of another, and what no frame changes looks the same for all.
+    """
+
+    request: Request
+    picture: Picture
+    geometry: Geometry
+    key: Hashable
+
+    @classmethod
+    def of(cls, request: Request, picture: Picture, geometry: Geometry) -> View:
+        """With the key that follows from what the picture shows."""
+        shown: Hashable
+        if picture.source == "ones":
+            return cls(request, picture, geometry, "ones")
+        if picture.source == "visible_mask":
+            shown = request, picture.instance
+        else:
+            name = request.frame if picture.source == "image" else request.next_frame
+            array = request.image if picture.source == "image" else request.next_image
+            shown = (request.camera, name) if name is not None else ("array", id(array))
+        return cls(
+            request, picture, geometry, (shown, geometry, picture.interpolation, picture.mirrored, picture.region)
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Query:
     """One sample for the network: an image, a prompt, the label that says what is wanted, and whose noise."""
 
-    image: Picture
-    prompt: Picture
+    request: Request
+    image: View
+    prompt: View
     label: int
     member: int
 
 
-def plan_queries(task: Task, encoding: TargetEncoding, request: Request, regions: Mapping[int, Region]) -> list[Query]:
-    """The samples that one task needs: members, then prompts, then labels; instances are asked about in regions."""
+class Plan:
+    """The samples that answer one request, and what their answers mean.
+
+    Args:
+        metadata: What the checkpoint declares.
+        request: The request.
+
+    Attributes:
+        queries: The samples: tasks, of each the members, then prompts, then labels.
+    """
+
+    def __init__(self, metadata: CheckpointMetadata, request: Request) -> None:
+        self._request = request
+        self._contexts: list[tuple[Task, DecodeContext]] = []
+        self._counts: list[int] = []
+        self.queries: list[Query] = []
+        height, width = request.image.shape[:2]
+        geometry = Geometry(height, width, metadata.resolution, request.resize)
+        for task in request.tasks:
+            encoding = metadata.tasks[task.name]
+            context = DecodeContext(
+                encoding,
+                geometry,
+                metadata.flow_reference_size,
+                request.aligner,
+                request.visible_masks,
+                task.regions(encoding, request.visible_masks),
+            )
+            queries = _queries(task, request, context)
+            self.queries += queries
+            self._contexts.append((task, context))
+            self._counts.append(len(queries))
+
+    def decode(self, images: Tensor) -> PerceptionOutput:
+        """The prediction.
+
+        Args:
+            images: (queries, 3, R, R), decoded.
+        """
+        outputs: dict[str, Any] = {}
+        for (task, context), answer in zip(self._contexts, images.split(self._counts), strict=True):
+            shape = self._request.ensemble_size, -1, len(context.encoding.labels)
+            members = answer.float().unflatten(0, shape)
+            if self._request.flip_members:
+                members = torch.stack([task.unmirror(a) if m % 2 else a for m, a in enumerate(members)])
+            outputs |= task.decode(members, context)
+        extra = {name: outputs.pop(name) for name in outputs.keys() - _OUTPUT_FIELDS}
+        return PerceptionOutput(**outputs, extra=extra)
+
+
+def _queries(task: Task, request: Request, context: DecodeContext) -> list[Query]:
+    """The samples that one task needs; instances are asked about in regions."""
+    encoding = context.encoding
     image = Picture("image", encoding.image_interpolation)
     prompts = [
-        replace(prompt, region=regions.get(prompt.instance))
+        replace(prompt, region=context.regions.get(prompt.instance))
         for prompt in task.prompts(encoding, tuple(request.visible_masks))
     ]
     return [
         Query(
-            replace(image, mirrored=mirrored, region=prompt.region), replace(prompt, mirrored=mirrored), label, member
+            request,
+            View.of(request, replace(image, mirrored=mirrored, region=prompt.region), context.geometry),
+            View.of(request, replace(prompt, mirrored=mirrored), context.geometry),
+            label,
+            member,
         )
         for member in range(request.ensemble_size)
         for mirrored in [request.flip_members and member % 2 == 1]
@@ -43,25 +137,59 @@ def plan_queries(task: Task, encoding: TargetEncoding, request: Request, regions
     ]
 
 
-def render(pictures: Sequence[Picture], request: Request, geometry: Geometry, device: torch.device) -> list[Tensor]:
+def render(views: Sequence[View], device: torch.device) -> list[Tensor]:
     """(3, R, R) float32 tensors in [-1, 1] on the device."""
-    # Copied, because frames may be read-only or negatively strided views of messages, which torch cannot take.
-    frames = {
-        name: image_to_tensor(torch.from_numpy(np.array(frame, order="C")).to(device))
-        for name, frame in (("image", request.image), ("next_image", request.next_image))
-        if frame is not None
-    }
-    rendered = []
-    for picture in pictures:
-        seen = geometry.within(picture.region)
-        part = (..., *picture.region.slices) if picture.region else ...
-        if picture.source == "ones":
-            resolution = geometry.resolution
-            tensor = torch.ones(3, resolution, resolution, device=device)
-        elif picture.source == "visible_mask":
-            mask = torch.from_numpy(request.visible_masks[picture.instance]).to(device, torch.float32)
-            tensor = seen.to_network((mask * 2 - 1).expand(3, -1, -1)[part], picture.interpolation)
+    frames: dict[int, Tensor] = {}
+    return [_render(view, frames, device) for view in views]
+
+
+def _render(view: View, frames: dict[int, Tensor], device: torch.device) -> Tensor:
+    picture, request = view.picture, view.request
+    if picture.source == "ones":
+        return torch.ones(3, view.geometry.resolution, view.geometry.resolution, device=device)
+    seen = view.geometry.within(picture.region)
+    part = (..., *picture.region.slices) if picture.region else ...
+    if picture.source == "visible_mask":
+        mask = torch.from_numpy(request.visible_masks[picture.instance]).to(device, torch.float32)
+        tensor = seen.to_network((mask * 2 - 1).expand(3, -1, -1)[part], picture.interpolation)
+    else:
+        image = request.image if picture.source == "image" else request.next_image
+        if id(image) not in frames:
+            # Copied, because frames may be read-only or negatively strided views of messages, which torch cannot take.
+            frames[id(image)] = image_to_tensor(torch.from_numpy(np.array(image, order="C")).to(device))
+        tensor = seen.to_network(frames[id(image)][part], picture.interpolation)
+    return tensor.flip(-1) if picture.mirrored else tensor
+
+
+def initial_latents(queries: Sequence[Query], image_latents: Tensor) -> Tensor:
+    """What the third slot starts as: (len(queries), C, h, w), as ``image_latents``, those of the queries' images."""
+    noise: dict[tuple[int, int], Tensor] = {}
+    initial: list[Tensor] = []
+    for query, image_latent in zip(queries, image_latents, strict=True):
+        request = query.request
+        if request.sampler.initial_latent == "noise":
+            source = request.seed, request.ensemble_size
+            if source not in noise:
+                noise[source] = _noise(*source, image_latent.shape).to(image_latent)
+            initial.append(noise[source][query.member])
         else:
-            tensor = seen.to_network(frames[picture.source][part], picture.interpolation)
-        rendered.append(tensor.flip(-1) if picture.mirrored else tensor)
-    return rendered
+            is_image = request.sampler.initial_latent == "image"
+            initial.append(image_latent if is_image else torch.zeros_like(image_latent))
+    return torch.stack(initial)
+
+
+def _noise(seed: int, ensemble_size: int, shape: torch.Size) -> Tensor:
+    """(ensemble_size, *shape) float32: that of each member."""
+    # Drawn on the host, so that a seed means the same on every device; one stream, so that the members
+    # of a small ensemble are the first ones of a larger one.
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randn(shape, generator=generator) for _ in range(ensemble_size)])
+
+
+def batches(queries: Sequence[Query], size: int) -> Iterator[list[int]]:
+    """Indices of samples that go through the network together, at most so many: those that take the same steps."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, query in enumerate(queries):
+        groups.setdefault(query.request.schedule, []).append(i)
+    for group in groups.values():
+        yield from (group[i : i + size] for i in range(0, len(group), size))

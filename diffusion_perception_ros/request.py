@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
@@ -16,9 +17,16 @@ from diffusion_perception_ros.tasks import Task, find_task
 from diffusion_perception_ros.tasks.geometry import RESIZE_MODES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
-    """Validated arguments of one call; see ``PerceptionPipeline.__call__``."""
+    """Validated arguments of one call; see ``PerceptionPipeline.__call__``.
+
+    Attributes:
+        camera: Whose frames these are.
+        frame: What ``image`` is known by among its camera's frames: the same name always means the same pixels. None
+            for no name: it is then known while the call lasts.
+        next_frame: Likewise for ``next_image``.
+    """
 
     image: NDArray[np.uint8]
     next_image: NDArray[np.uint8] | None
@@ -31,24 +39,33 @@ class Request:
     aligner: str
     resize: str
     seed: int
+    camera: Hashable = None
+    frame: Hashable = None
+    next_frame: Hashable = None
+
+    @property
+    def schedule(self) -> Hashable:
+        """Which steps it takes; samples of equal schedules can share a batch."""
+        return self.sampler.name, self.num_inference_steps
 
 
 def check_request(
     metadata: CheckpointMetadata,
     scheduler_config: Mapping[str, object],
     image: NDArray[np.uint8],
-    next_image: NDArray[np.uint8] | None,
-    visible_masks: NDArray[np.integer] | None,
-    tasks: Sequence[str] | None,
-    num_inference_steps: int | None,
-    sampler: str | None,
-    ensemble_size: int,
-    flip_members: bool,
-    aligner: str,
-    resize: str,
-    seed: int,
+    next_image: NDArray[np.uint8] | None = None,
+    visible_masks: NDArray[np.integer] | None = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    num_inference_steps: int | None = None,
+    sampler: str | None = None,
+    ensemble_size: int = 1,
+    flip_members: bool = False,
+    aligner: str = "standardize",
+    resize: str = "squash",
+    seed: int = 0,
 ) -> Request:
-    """Check every argument and fill in the checkpoint's defaults.
+    """Check every argument and fill in the checkpoint's defaults; see ``PerceptionPipeline.__call__``.
 
     Raises:
         InputError: One sentence that names the argument, its value and the remedy.
@@ -89,6 +106,48 @@ def check_request(
         image, next_image, masks, tuple(chosen), chosen_sampler, int(steps), int(ensemble_size), flip_members,
         aligner, resize, int(seed),
     )  # fmt: skip
+
+
+def check_sample(
+    metadata: CheckpointMetadata,
+    latent_size: tuple[int, int],
+    rgb: Tensor,
+    prompt: Tensor,
+    class_labels: Tensor,
+    latents: Tensor | None,
+) -> None:
+    """Check the tensors of ``PerceptionPipeline.sample``.
+
+    Args:
+        metadata: What the checkpoint declares.
+        latent_size: Channels and side of a latent.
+        rgb: See there.
+        prompt: See there.
+        class_labels: See there.
+        latents: See there.
+
+    Raises:
+        InputError: One sentence that names the argument and what it should be.
+    """
+    inputs = [("rgb", rgb, 3, metadata.resolution), ("prompt", prompt, 3, metadata.resolution)]
+    if latents is not None:
+        inputs.append(("latents", latents, *latent_size))
+    for name, x, depth, size in inputs:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise InputError(f"{name} must be a floating-point tensor, images in [-1, 1].")
+        if x.ndim != 4 or x.shape[1:] != (depth, size, size) or not len(x):
+            raise InputError(f"{name} has shape {tuple(x.shape)}; expected (B, {depth}, {size}, {size}).")
+        if not x.isfinite().all():
+            raise InputError(f"{name} holds NaN or infinity; replace them.")
+        if len(x) != len(rgb):
+            raise InputError(f"{name} has {len(x)} samples but rgb {len(rgb)}; they need one number.")
+    integers = isinstance(class_labels, Tensor) and not class_labels.is_floating_point()
+    if not integers or class_labels.shape != (len(rgb),):
+        raise InputError(f"class_labels must be a tensor of {len(rgb)} whole numbers, one for each sample of rgb.")
+    known = {label for task in metadata.tasks.values() for label in task.labels}
+    unknown = set(class_labels.tolist()) - known
+    if unknown:
+        raise InputError(f"class label {min(unknown)} is unknown; use one of {sorted(known)}.")
 
 
 def default_steps(metadata: CheckpointMetadata, sampler: str | None) -> int:

@@ -6,7 +6,7 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,10 +19,12 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from replay_bags import asked, given
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import AmodalInstance, PerceptionOutput
+from diffusion_perception_ros.request import Request
 from diffusion_perception_ros.ros.model import Model
 from diffusion_perception_ros.ros.node import PerceptionNode
 
@@ -43,6 +45,9 @@ class BrightnessPipeline(PerceptionPipeline):
         self.calls: list[dict[str, Any]] = []
         self.hold: threading.Event | None = None
         self.error: Exception | None = None
+
+    def batch(self, requests: Sequence[Request], recall: Any = None) -> list[PerceptionOutput]:
+        return [self(*given(request), **asked(request)) for request in requests]
 
     def __call__(
         self, image: NDArray[np.uint8], next_image: Any = None, visible_masks: Any = None, **options: Any

@@ -20,6 +20,7 @@ from diffusion_perception_ros.model.random import SCHEDULER_CONFIG
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import AmodalInstance, PerceptionOutput
 from diffusion_perception_ros.replay import ReplaySettings, ReplaySummary, replay
+from diffusion_perception_ros.request import Request, check_request
 
 JAZZY = get_typestore(Stores.ROS2_JAZZY)
 SECOND = 10**9
@@ -162,6 +163,22 @@ def floats(message: Any) -> NDArray[np.float32]:
     return values.reshape(message.height, message.width, channels).squeeze()
 
 
+def given(request: Request) -> tuple[Any, Any, Any]:
+    """What a request is about: image, next image, label image."""
+    labels = None
+    for instance, mask in request.visible_masks.items():
+        labels = np.zeros(mask.shape, np.int64) if labels is None else labels
+        labels[mask] = instance
+    return request.image, request.next_image, labels
+
+
+def asked(request: Request) -> dict[str, Any]:
+    """The options of a request, under the names of the pipeline's call."""
+    names = ("num_inference_steps", "ensemble_size", "flip_members", "resize", "seed")
+    options = {name: getattr(request, name) for name in names}
+    return {"tasks": tuple(task.name for task in request.tasks), "sampler": request.sampler.name, **options}
+
+
 class BrightnessPipeline:
     """Depth is brightness, flow the mean change of brightness, hidden what lies below the visible; all is floor."""
 
@@ -171,6 +188,12 @@ class BrightnessPipeline:
         self.scheduler_config = SCHEDULER_CONFIG
         self.device, self.dtype, self.codec = "cpu", "torch.float32", SimpleNamespace(name="none")
         self.calls: list[dict[str, Any]] = []
+
+    def request(self, *images: Any, **arguments: Any) -> Request:
+        return check_request(self.metadata, self.scheduler_config, *images, **arguments)
+
+    def batch(self, requests: Sequence[Request], recall: Any = None) -> list[PerceptionOutput]:
+        return [self(*given(request), **asked(request)) for request in requests]
 
     def __call__(
         self, image: NDArray[np.uint8], next_image: Any = None, visible_masks: Any = None, **options: Any

@@ -264,11 +264,13 @@ def test_refusals_of_the_pipeline(tmp_path: Path) -> None:
     class Fussy(BrightnessPipeline):
         refuses = 2
 
-        def __call__(self, *arguments: Any, **options: Any) -> Any:
-            result = super().__call__(*arguments, **options)
-            if len(self.calls) == self.refuses:
+        asked = 0
+
+        def request(self, *images: Any, **arguments: Any) -> Any:
+            self.asked += 1
+            if self.asked == self.refuses:
                 raise InputError("not this one.")
-            return result
+            return super().request(*images, **arguments)
 
     source = write_bag(tmp_path / "in", camera(4))
     summary = replay(source, tmp_path / "out", as_pipeline(Fussy()))

@@ -89,7 +89,7 @@ def test_few_frames_are_kept_and_none_after_a_reset(pipe: PerceptionPipeline, cl
     stream = PerceptionStream(pipe)
     for i in range(5):
         stream(clip[i], clip[i + 1], frame=i, next_frame=i + 1)
-    assert list(stream._frames) == [3, 4, 5]
+    assert list(stream._cameras[None]) == [3, 4, 5]
     stream.reset()
     before = stream.encoded
     stream(clip[5], frame=5, tasks=("depth",))

@@ -33,6 +33,5 @@ def check_settings(pipe: PerceptionPipeline, settings: ReplaySettings) -> Reques
         next_image=frame,
         visible_masks=np.ones((1, 1), np.uint8),
         tasks=settings.chosen_tasks(tuple(pipe.metadata.tasks)),
-        aligner="standardize",
         **settings.arguments,
     )
