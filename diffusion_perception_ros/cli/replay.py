@@ -74,6 +74,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="comma-separated: depth, flow, amodal (default: depth,flow, and amodal with --visible-masks-topic)",
     )
     add_pipeline_options(parser)
+    # Not among the options of the model, which all commands share.
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="frames predicted at once (default: 4 on a CPU, else 8); fewer need less memory",
+    )
     result = parser.add_argument_group("output")
     result.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="(default: mcap)")
     result.add_argument("--namespace", default="/perception", help="in front of all topics (default: /perception)")
@@ -113,6 +120,7 @@ def _settings(args: argparse.Namespace) -> ReplaySettings:
         **sampling_arguments(args, args.seed),
         storage=args.storage,
         namespace=args.namespace,
+        batch_size=args.batch,
         max_frame_gap=args.max_frame_gap,
         flow_color_range=args.flow_color_range,
         include_input=args.include_input,

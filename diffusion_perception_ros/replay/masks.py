@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 from diffusion_perception_ros.replay.bag import RawMessage, header_stamp
@@ -73,6 +73,10 @@ class LabelImages:
             counts["masks_duplicate" if used else "masks_without_frame"] += len(places) - used
         return +counts
 
+    def close(self) -> None:
+        """Stop reading; in the thread that read."""
+        self._ahead.close()
+
     def _advance_to(self, wanted: _Place) -> RawMessage | None:
         for place, raw in self._ahead:
             self._position = self._order.get(place, self._position)
@@ -83,7 +87,7 @@ class LabelImages:
                 self._passed.popitem(last=False)
         return None
 
-    def _read(self, start: int | None) -> Iterator[tuple[_Place, RawMessage]]:
+    def _read(self, start: int | None) -> Generator[tuple[_Place, RawMessage], None, None]:
         seen: Counter[int] = Counter()
         for raw in self._bag.messages([self._topic], start):
             yield _Place(raw.log_time, seen[raw.log_time]), raw

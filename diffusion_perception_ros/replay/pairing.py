@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from diffusion_perception_ros.replay.bag import RawMessage
 from diffusion_perception_ros.replay.frames import Frame, FrameDecoder
@@ -34,7 +34,11 @@ class PairTopic:
             return None
         return second
 
-    def _stamped_frames(self, messages: Iterator[RawMessage]) -> Iterator[Frame]:
+    def close(self) -> None:
+        """Stop reading; in the thread that read."""
+        self._frames.close()
+
+    def _stamped_frames(self, messages: Iterator[RawMessage]) -> Generator[Frame, None, None]:
         for raw in messages:
             frame = self.decoder.decode(raw)
             if frame is not None and frame.stamp:

@@ -13,9 +13,7 @@ from diffusion_perception_ros.replay.reader import BagReader
 from diffusion_perception_ros.replay.settings import ReplaySettings
 from diffusion_perception_ros.replay.summary import ReplaySummary
 from diffusion_perception_ros.replay.topics import choose_topics
-from diffusion_perception_ros.replay.wording import counted
 from diffusion_perception_ros.replay.writer import BagWriter, check_output
-from diffusion_perception_ros.summary import counts_by_reason
 
 if TYPE_CHECKING:
     from diffusion_perception_ros.pipeline import PerceptionPipeline
@@ -35,7 +33,7 @@ def replay(
         output: The folder of the new bag; it appears when it is complete.
         pipe: Makes the predictions.
         settings: All options.
-        progress: Called after each image message with the number read and the total.
+        progress: Called with the number of image messages that are done with, and the total.
 
     Raises:
         InputError: Input, output or settings are unusable, or not a single result came out.
@@ -83,11 +81,9 @@ class Replay:
             InputError: The pipeline refuses the settings, the output cannot be written, or nothing came out.
         """
         began = time.perf_counter()
-        with BagWriter(self._output, self._settings.storage, self._settings.overwrite) as writer:
-            engine = Engine(self._bag, self._topics, pipe, self._settings, writer)
-            engine.run(progress or (lambda done, total: None))
-            if not engine.results:
-                raise InputError(_reason_for_nothing(engine, self._topics.image, self._bag.damage))
+        writer = BagWriter(self._output, self._settings.storage, self._settings.overwrite)
+        engine = Engine(self._bag, self._topics, pipe, self._settings, writer)
+        engine.run(progress or (lambda done, total: None))
         warnings = []
         if self._topics.camera_info is None and "depth" in engine.tasks:
             warnings.append(f"no camera_info beside {self._topics.image}, so depth/camera_info is not written")
@@ -95,16 +91,16 @@ class Replay:
             output=self._output,
             image_topic=self._topics.image,
             tasks=engine.tasks,
-            frames_total=engine.decoder.received,
-            frames_processed=engine.processed,
-            pairs=engine.pairs,
-            masks=engine.masks,
+            frames_total=engine.read.decoder.received,
+            frames_processed=engine.recorder.processed,
+            pairs=engine.recorder.pairs,
+            masks=engine.recorder.masks,
             seconds=time.perf_counter() - began,
             checkpoint=pipe.metadata.name,
             checkpoint_is_random=pipe.metadata.is_random,
             skipped=dict(engine.skipped),
-            omitted=dict(engine.omitted),
-            time_jumps=engine.decoder.time_jumps,
+            omitted=dict(engine.read.omitted),
+            time_jumps=engine.read.decoder.time_jumps,
             input_cut="; ".join(self._bag.damage) or None,
             warnings=tuple(warnings),
             messages=dict(writer.counts),
@@ -121,16 +117,3 @@ class Replay:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _reason_for_nothing(engine: Engine, topic: str, damage: list[str]) -> str:
-    counts = counts_by_reason({**engine.skipped, **engine.omitted})
-    if not engine.decoder.received:
-        return "; ".join([f"{topic} has no readable message in this bag", *damage]) + "."
-    if not engine.processed:
-        reason = f": {engine.refusal}" if engine.refusal else "."
-        return f"0 of {counted(engine.decoder.received, 'message')} on {topic} could be used ({counts}){reason}"
-    return (
-        f"{counted(engine.processed, 'frame')} on {topic} gave no result for the chosen tasks"
-        f"{f' ({counts})' if counts else ''}; flow needs two frames, amodal label images with the stamps of frames."
-    )

@@ -25,6 +25,7 @@ class ReplaySettings(SamplingSettings):
         tasks: None for depth, flow and normals, and amodal where ``visible_masks_topic`` is given.
         storage: ``mcap`` or ``sqlite3``.
         namespace: Put in front of the output topics.
+        batch_size: How many frames are predicted at once; None for what suits the device.
         max_frame_gap: Frames further apart than this many seconds make no pair.
         flow_color_range: Displacement in pixels that has full saturation; None to choose by the first frame's size.
         include_input: Copy images, camera infos and masks to the output.
@@ -42,6 +43,7 @@ class ReplaySettings(SamplingSettings):
     tasks: tuple[str, ...] | None = None
     storage: str = "mcap"
     namespace: str = "/perception"
+    batch_size: int | None = None
     max_frame_gap: float | None = None
     flow_color_range: float | None = None
     include_input: bool = False
@@ -68,6 +70,8 @@ class ReplaySettings(SamplingSettings):
         ):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise InputError(f"{option} is {value}; give a number above 0.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"--batch is {self.batch_size}; give a whole number from 1.")
         if self.tasks is not None and not self.tasks:
             raise InputError("--tasks is empty; name at least one task.")
         if self.tasks and "amodal" in self.tasks and self.visible_masks_topic is None:
