@@ -88,6 +88,7 @@ def test_replay_options_arrive(tmp_path: Path, pipe: BrightnessPipeline, capsys:
     source = write_bag(tmp_path / "in", camera(3))
     arguments = ["--tasks", "depth, flow", "--steps", "4", "--sampler", "dpm_solver", "--ensemble", "3", "--seed", "9"]
     arguments += ["--flip-members", "--resize", "letterbox", "--namespace", "/eye", "--storage", "sqlite3", "--json"]
+    arguments += ["--batch", "2"]
     assert cli.main(["replay", str(source), str(tmp_path / "out"), *arguments]) == 0
     call = pipe.calls[0]
     call.pop("next_image")

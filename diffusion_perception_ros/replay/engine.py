@@ -92,7 +92,7 @@ class Engine:
             ReadAhead(self.read.steps(), self.batch_size) as steps,
         ):
             for some in _grouped(steps, self.batch_size):
-                predictions = iter(self._predict([step.moment for step in some if step.moment]))
+                predictions = iter(self.predict([step.moment for step in some if step.moment]))
                 for step in some:
                     written.put((step, next(predictions) if step.moment else None))
                     if step.done > told:
@@ -108,7 +108,7 @@ class Engine:
             if not self.recorder.results:
                 raise InputError(self._reason_for_nothing())
 
-    def _predict(self, moments: list[Moment]) -> list[Prediction]:
+    def predict(self, moments: list[Moment]) -> list[Prediction]:
         """What there is to say about each; those that the pipeline refuses cost the others nothing."""
         began = time.perf_counter()
         tasks = [self._possible_tasks(moment) for moment in moments]
