@@ -21,7 +21,7 @@ from diffusion_perception_ros.model.official import OfficialCheckpoint
 from diffusion_perception_ros.model.random import SCHEDULER_CONFIG, random_codec, random_transformer
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
 from diffusion_perception_ros.predictions import PerceptionOutput
-from diffusion_perception_ros.queries import Plan, Query, View, batches, initial_latents, render
+from diffusion_perception_ros.queries import Plan, Query, View, draw_noise, initial_latents, render, split
 from diffusion_perception_ros.request import Request, check_request, check_sample
 from diffusion_perception_ros.sampling.denoise import denoise
 from diffusion_perception_ros.sampling.samplers import SAMPLERS, check_steps
@@ -188,6 +188,11 @@ class PerceptionPipeline:
         return 1 if self.device.type == "cpu" else self.max_batch_size
 
     @property
+    def _latent_shape(self) -> tuple[int, int, int]:
+        side = self.metadata.resolution // self.codec.downscale
+        return self.codec.latent_channels, side, side
+
+    @property
     def dtype(self) -> torch.dtype:
         """Type of weights and activations."""
         return self.transformer.pos_embed.dtype
@@ -221,8 +226,7 @@ class PerceptionPipeline:
         Raises:
             InputError: Shapes or labels do not fit the checkpoint.
         """
-        latent_size = self.codec.latent_channels, self.metadata.resolution // self.codec.downscale
-        check_sample(self.metadata, latent_size, rgb, prompt, class_labels, latents)
+        check_sample(self.metadata, self._latent_shape, rgb, prompt, class_labels, latents)
         sampler = SAMPLERS["ddim"]
         check_steps(sampler, self.scheduler_config, num_inference_steps)
         rgb, prompt = (x.to(self.device, self.dtype) for x in (rgb, prompt))
@@ -329,39 +333,38 @@ class PerceptionPipeline:
 
     def _answer(self, queries: list[Query], recall: Recall | None, times: StageTimes) -> Tensor:
         """Decoded (len(queries), 3, R, R) images; equal views are encoded once, samples share batches."""
-        views = list({view.key: view for query in queries for view in (query.image, query.prompt)}.values())
-        latents = torch.stack(list(recall(views, self._encode))) if recall else self._encode(views)
-        row = {view.key: i for i, view in enumerate(views)}
-        image_latents = latents[self._to_device([row[query.image.key] for query in queries])]
-        prompt_latents = latents[self._to_device([row[query.prompt.key] for query in queries])]
-        conditions = torch.cat([image_latents, prompt_latents], dim=1)
-        initial = initial_latents(queries, image_latents)
-        labels = self._to_device([query.label for query in queries])
+        # First what goes to the device: a copy from the host waits for all that the device has been given to do.
+        batches = [
+            (batch, torch.tensor([query.label for query in batch], device=self.device))
+            for batch in split(queries, self.max_batch_size)
+        ]
+        noise = draw_noise(queries, self._latent_shape, self.device, self.dtype)
+        views = {view.key: view for query in queries for view in (query.image, query.prompt)}
+        encoded = recall(list(views.values()), self._encode) if recall else self._encode(list(views.values()))
+        latents = dict(zip(views, encoded, strict=True))
 
-        decoded: dict[int, Tensor] = {}
-        for batch in batches(queries, self.max_batch_size):
+        decoded: dict[Query, Tensor] = {}
+        for batch, labels in batches:
             times.begin("denoise")
-            request = queries[batch[0]].request
+            image_latents = torch.stack([latents[query.image.key] for query in batch])
+            prompt_latents = torch.stack([latents[query.prompt.key] for query in batch])
+            request = batch[0].request
             scheduler = request.sampler.scheduler(self.scheduler_config)
             scheduler.set_timesteps(request.num_inference_steps)
-            chosen = self._to_device(batch)
             prediction = denoise(
                 self.transformer,
                 scheduler,
-                conditions[chosen],
-                initial[chosen],
-                labels[chosen],
+                torch.cat([image_latents, prompt_latents], dim=1),
+                initial_latents(batch, image_latents, noise),
+                labels,
                 one_step=request.sampler.one_step,
             )
             times.begin("decode")
             images = [image for part in prediction.split(self._codec_batch_size) for image in self.codec.decode(part)]
             decoded |= zip(batch, images, strict=True)
-        return torch.stack([decoded[i] for i in range(len(queries))])
+        return torch.stack([decoded[query] for query in queries])
 
     def _encode(self, views: Sequence[View]) -> Tensor:
         """(len(views), C, h, w) latents."""
         pictures = torch.stack(render(views, self.device)).to(self.dtype)
         return torch.cat([self.codec.encode(batch) for batch in pictures.split(self._codec_batch_size)])
-
-    def _to_device(self, numbers: Sequence[int]) -> Tensor:
-        return torch.tensor(numbers, device=self.device)

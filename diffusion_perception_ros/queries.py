@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -161,35 +162,51 @@ def _render(view: View, frames: dict[int, Tensor], device: torch.device) -> Tens
     return tensor.flip(-1) if picture.mirrored else tensor
 
 
-def initial_latents(queries: Sequence[Query], image_latents: Tensor) -> Tensor:
-    """What the third slot starts as: (len(queries), C, h, w), as ``image_latents``, those of the queries' images."""
-    noise: dict[tuple[int, int], Tensor] = {}
-    initial: list[Tensor] = []
-    for query, image_latent in zip(queries, image_latents, strict=True):
-        request = query.request
-        if request.sampler.initial_latent == "noise":
-            source = request.seed, request.ensemble_size
-            if source not in noise:
-                noise[source] = _noise(*source, image_latent.shape).to(image_latent)
-            initial.append(noise[source][query.member])
-        else:
-            is_image = request.sampler.initial_latent == "image"
-            initial.append(image_latent if is_image else torch.zeros_like(image_latent))
-    return torch.stack(initial)
+Noise = Mapping[tuple[int, int], Tensor]
+"""(ensemble members, C, h, w) by seed and number of members."""
 
 
-def _noise(seed: int, ensemble_size: int, shape: torch.Size) -> Tensor:
-    """(ensemble_size, *shape) float32: that of each member."""
-    # Drawn on the host, so that a seed means the same on every device; one stream, so that the members
-    # of a small ensemble are the first ones of a larger one.
-    generator = torch.Generator().manual_seed(seed)
-    return torch.stack([torch.randn(shape, generator=generator) for _ in range(ensemble_size)])
+def draw_noise(
+    queries: Sequence[Query], shape: tuple[int, int, int], device: torch.device, dtype: torch.dtype
+) -> Noise:
+    """The noise of all members that begin with noise."""
+    requests = dict.fromkeys(query.request for query in queries)
+    wanted = {(r.seed, r.ensemble_size) for r in requests if r.sampler.initial_latent == "noise"}
+    noise = {}
+    for seed, ensemble_size in wanted:
+        # Drawn on the host, so that a seed means the same on every device; one stream, so that the members
+        # of a small ensemble are the first ones of a larger one.
+        generator = torch.Generator().manual_seed(seed)
+        members = torch.stack([torch.randn(shape, generator=generator) for _ in range(ensemble_size)])
+        noise[seed, ensemble_size] = members.to(device, dtype)
+    return noise
 
 
-def batches(queries: Sequence[Query], size: int) -> Iterator[list[int]]:
-    """Indices of samples that go through the network together, at most so many: those that take the same steps."""
-    groups: dict[Hashable, list[int]] = {}
-    for i, query in enumerate(queries):
-        groups.setdefault(query.request.schedule, []).append(i)
+def initial_latents(queries: Sequence[Query], image_latents: Tensor, noise: Noise) -> Tensor:
+    """What the third slot starts as.
+
+    Args:
+        queries: Samples of one batch, which take the same steps.
+        image_latents: (len(queries), C, h, w), of their images.
+        noise: From `draw_noise`.
+
+    Returns:
+        (len(queries), C, h, w).
+    """
+    kind = queries[0].request.sampler.initial_latent
+    if kind == "image":
+        return image_latents
+    if kind == "zeros":
+        return torch.zeros_like(image_latents)
+    return torch.stack([noise[query.request.seed, query.request.ensemble_size][query.member] for query in queries])
+
+
+def split(queries: Sequence[Query], size: int) -> Iterator[list[Query]]:
+    """Samples that go through the network together: those that take the same steps, in equal parts of limited size."""
+    groups: dict[Hashable, list[Query]] = {}
+    for query in queries:
+        groups.setdefault(query.request.schedule, []).append(query)
     for group in groups.values():
-        yield from (group[i : i + size] for i in range(0, len(group), size))
+        parts = math.ceil(len(group) / size)
+        length = math.ceil(len(group) / parts)
+        yield from (group[i : i + length] for i in range(0, len(group), length))

@@ -110,7 +110,7 @@ def check_request(
 
 def check_sample(
     metadata: CheckpointMetadata,
-    latent_size: tuple[int, int],
+    latent_shape: tuple[int, int, int],
     rgb: Tensor,
     prompt: Tensor,
     class_labels: Tensor,
@@ -120,7 +120,7 @@ def check_sample(
 
     Args:
         metadata: What the checkpoint declares.
-        latent_size: Channels and side of a latent.
+        latent_shape: (C, h, w) of a latent, which is square.
         rgb: See there.
         prompt: See there.
         class_labels: See there.
@@ -131,7 +131,7 @@ def check_sample(
     """
     inputs = [("rgb", rgb, 3, metadata.resolution), ("prompt", prompt, 3, metadata.resolution)]
     if latents is not None:
-        inputs.append(("latents", latents, *latent_size))
+        inputs.append(("latents", latents, *latent_shape[:2]))
     for name, x, depth, size in inputs:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise InputError(f"{name} must be a floating-point tensor, images in [-1, 1].")
