@@ -1,0 +1,72 @@
+"""A node's process: made, spun until SIGINT or SIGTERM, and ended without a word."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+# How long Ctrl-C may go unnoticed; the signal does not wake the executor's wait by itself.
+_PATIENCE = 0.1
+
+
+def spin(program: str, make: Callable[[], Any], args: list[str] | None) -> int:
+    """Run a node until SIGINT or SIGTERM.
+
+    Args:
+        program: Name of the command.
+        make: Makes the node, and imports what that takes. While its ``is_loading`` is true, if it has one, a signal
+            interrupts it.
+        args: Command line arguments without the program's name; by default the process'.
+
+    Returns:
+        The exit status.
+    """
+    import rclpy  # noqa: PLC0415
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: PLC0415
+    from rclpy.signals import SignalHandlerOptions  # noqa: PLC0415
+
+    stopping = False
+    node: Any = None
+
+    def stop(*_: Any) -> None:
+        nonlocal stopping
+        # Under launch it comes twice; the second one must not interrupt the end.
+        if not stopping:
+            stopping = True
+            if node is None or getattr(node, "is_loading", False):
+                raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    try:
+        # Our own handlers: rclpy's would shut the context down under the feet of a node's threads.
+        rclpy.init(args=None if args is None else [program, *args], signal_handler_options=SignalHandlerOptions.NO)
+        node = make()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not stopping and rclpy.ok():
+            executor.spin_once(timeout_sec=_PATIENCE)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        stopping = True
+    except Exception as error:
+        if node is not None:
+            raise
+        # Of rclpy's own kinds, or ours: arguments or parameters that are unusable.
+        print(f"{program}: {next(iter(str(error).splitlines()), type(error).__name__)}", file=sys.stderr)
+        return 2
+    finally:
+        stopping = True
+        if node is not None:
+            if node.executor is not None:
+                node.executor.shutdown()
+            node.destroy_node()
+        rclpy.try_shutdown()
+        # While Python ends it no longer listens, and a second signal would kill.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        # Or the interpreter looks through all of torch for garbage before it ends, which takes longer than all else.
+        gc.freeze()
+    return 0
