@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -117,6 +117,19 @@ def deepen(transformer: DiTMoETransformer, num_layers: int, seed: int) -> None:
             _start_as_identity(block)
             transformer.blocks.append(block)
     transformer.register_to_config(num_layers=num_layers)
+
+
+def freeze(transformer: DiTMoETransformer, parts: Sequence[str]) -> None:
+    """Take parts of the network out of training.
+
+    Raises:
+        InputError: There is no such part.
+    """
+    children = dict(transformer.named_children())
+    for part in parts:
+        if part not in children:
+            raise InputError(f"model.frozen: the network has no part {part!r}; use some of {', '.join(children)}.")
+        children[part].requires_grad_(False)
 
 
 def initialize_weights(transformer: DiTMoETransformer) -> None:
