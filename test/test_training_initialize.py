@@ -14,7 +14,7 @@ from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.codec import PixelUnshuffleCodec
 from diffusion_perception_ros.model.random import random_transformer
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
-from diffusion_perception_ros.training.initialize import make_codec, make_transformer, upcycle
+from diffusion_perception_ros.training.initialize import freeze, make_codec, make_transformer, upcycle
 
 DENSE = {**SMALL, "num_experts": 0, "sample_size": 8, "patch_labels": None, "in_channels": 4}
 
@@ -99,6 +99,34 @@ def test_a_checkpoint_goes_on_at_another_resolution(tmp_path: Path) -> None:
     assert torch.equal(resized(latent, timestep, label).sample, fresh(latent, timestep, label).sample)
     resized.save_pretrained(tmp_path / "again")
     assert torch.equal(DiTMoETransformer.from_pretrained(tmp_path / "again").pos_embed, fresh.pos_embed)
+
+
+@torch.inference_mode()
+def test_a_checkpoint_goes_on_with_more_blocks(tmp_path: Path) -> None:
+    """They change nothing until they have learned something."""
+    config = tiny()
+    start = random_transformer(**{**make_transformer(config, make_codec(config)).config})
+    start.save_pretrained(tmp_path / "transformer")
+    PixelUnshuffleCodec(4).save(tmp_path / "vae")
+    num_layers = config.model.num_layers + 2
+    config = replace(config, model=replace(config.model, init=tmp_path, num_layers=num_layers))
+    deeper = make_transformer(config, make_codec(config))
+    size = start.config.sample_size
+    latent, timestep, label = torch.randn(1, 144, size, size), torch.tensor([300]), torch.tensor([1002])
+    assert start(latent, timestep, label).sample.abs().max() > 0.1
+    torch.testing.assert_close(deeper(latent, timestep, label).sample, start(latent, timestep, label).sample)
+    assert len(deeper.blocks) == deeper.config.num_layers == num_layers
+    with pytest.raises(InputError, match="its num_layers is 2, but the run's is 1; make them equal"):
+        make_transformer(replace(config, model=replace(config.model, num_layers=1)), make_codec(config))
+
+
+def test_frozen_parts() -> None:
+    transformer = make_transformer(tiny(), make_codec(tiny()))
+    freeze(transformer, ["stem", "y_embedder"])
+    trained = {name.split(".")[0] for name, weight in transformer.named_parameters() if weight.requires_grad}
+    assert trained == {"x_embedder", "t_embedder", "blocks", "final_layer", "head"}
+    with pytest.raises(InputError, match="the network has no part 'vae'; use some of x_embedder, t_embedder"):
+        freeze(transformer, ["vae"])
 
 
 def test_starting_twice() -> None:

@@ -21,7 +21,9 @@ class ModelConfig:
         pixel_unshuffle: Side of the codec's pixel blocks.
         codec: Checkpoint folder whose image codec is used instead.
         init: Checkpoint folder to start from instead of random weights; its sizes and codec have to be these, its
-            resolution not.
+            resolution not, and it may have fewer blocks.
+        frozen: Parts of the network that stay as they are, such as ``stem``. What only they depend on costs no backward
+            pass; the stem depends on ``t_embedder`` and ``y_embedder``.
         upcycle: Checkpoint folder of a dense DiT of this width and depth to start from, see ``initialize.upcycle``.
     """
 
@@ -41,6 +43,7 @@ class ModelConfig:
     pixel_unshuffle: int = 4
     codec: Path | None = None
     init: Path | None = None
+    frozen: tuple[str, ...] = ()
     upcycle: Path | None = None
 
     def __post_init__(self) -> None:

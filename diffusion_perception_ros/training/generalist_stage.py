@@ -18,7 +18,7 @@ from diffusion_perception_ros.training.balance import LoadBalance
 from diffusion_perception_ros.training.cache import VALIDATION_SEED
 from diffusion_perception_ros.training.compute import transformer_flops
 from diffusion_perception_ros.training.generalist_config import GeneralistConfig
-from diffusion_perception_ros.training.initialize import make_codec, make_transformer
+from diffusion_perception_ros.training.initialize import freeze, make_codec, make_transformer
 from diffusion_perception_ros.training.lookup import Offsets
 from diffusion_perception_ros.training.noise import NoiseSchedule
 from diffusion_perception_ros.training.sheet import held_out_sheet
@@ -46,6 +46,7 @@ class GeneralistStage(Stage[DiTMoETransformer]):
         self.device = device
         self.codec = make_codec(config).to(device)
         self.network = make_transformer(config, self.codec)
+        freeze(self.network, config.model.frozen)
         check_parts(self.network, self.codec, config.metadata())
 
     def sample_flops(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -58,6 +58,8 @@ def make_transformer(config: GeneralistConfig, codec: ImageCodec) -> DiTMoETrans
     if model.init:
         transformer: DiTMoETransformer = load_transformer(model.init, torch.float32)
         sample_size = sizes.pop("sample_size")
+        if transformer.config.num_layers < model.num_layers:
+            deepen(transformer, model.num_layers, config.seed)
         _check_sizes(model.init, transformer, sizes)
         resize(transformer, sample_size)
         transformer.train().requires_grad_(True)
@@ -96,14 +98,45 @@ def resize(transformer: DiTMoETransformer, sample_size: int) -> None:
     transformer.pos_embed = sincos_position_embedding(transformer.config.hidden_size, transformer.grid_size)
 
 
+def deepen(transformer: DiTMoETransformer, num_layers: int, seed: int) -> None:
+    """Append blocks, in place, that start as the identity: the network computes what it did before.
+
+    Args:
+        transformer: The network.
+        num_layers: How many blocks it then has.
+        seed: Of the new weights.
+    """
+    sizes = [
+        transformer.config[name]
+        for name in ("hidden_size", "mlp_size", "num_attention_heads", "num_experts", "num_experts_per_tok")
+    ]
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        for _ in range(num_layers - len(transformer.blocks)):
+            block = Block(*sizes)
+            _start_as_identity(block)
+            transformer.blocks.append(block)
+    transformer.register_to_config(num_layers=num_layers)
+
+
+def freeze(transformer: DiTMoETransformer, parts: Sequence[str]) -> None:
+    """Take parts of the network out of training.
+
+    Raises:
+        InputError: There is no such part.
+    """
+    children = dict(transformer.named_children())
+    for part in parts:
+        if part not in children:
+            raise InputError(f"model.frozen: the network has no part {part!r}; use some of {', '.join(children)}.")
+        children[part].requires_grad_(False)
+
+
 def initialize_weights(transformer: DiTMoETransformer) -> None:
     """Every block starts as the identity and the output as zero (adaLN-Zero, Peebles & Xie 2023)."""
     for module in transformer.modules():
         if isinstance(module, Block):
-            for linear in (module.attn.qkv, module.attn.proj):
-                nn.init.xavier_uniform_(linear.weight)
-                nn.init.zeros_(linear.bias)
-            _zero(module.adaLN_modulation[-1])
+            _start_as_identity(module)
         elif isinstance(module, FinalLayer):
             _zero(module.adaLN_modulation[-1])
             _zero(module.linear)
@@ -165,6 +198,13 @@ def _extend_labels(table: Tensor, num_labels: int) -> Tensor:
         return table
     means = [group.mean(dim=0) for group in classes.chunk(new)]
     return torch.cat([classes, torch.stack(means), null])
+
+
+def _start_as_identity(block: Block) -> None:
+    for linear in (block.attn.qkv, block.attn.proj):
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    _zero(block.adaLN_modulation[-1])
 
 
 def _zero(module: nn.Module) -> None:
