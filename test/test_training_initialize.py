@@ -105,7 +105,7 @@ def test_a_checkpoint_goes_on_at_another_resolution(tmp_path: Path) -> None:
 def test_a_checkpoint_goes_on_with_more_blocks(tmp_path: Path) -> None:
     """They change nothing until they have learned something."""
     config = tiny()
-    start = random_transformer(**{**make_transformer(config, make_codec(config)).config})
+    start = random_transformer(**make_transformer(config, make_codec(config)).config)
     start.save_pretrained(tmp_path / "transformer")
     PixelUnshuffleCodec(4).save(tmp_path / "vae")
     num_layers = config.model.num_layers + 2
