@@ -19,7 +19,7 @@ RVIZ = ROOT / "rviz" / "perception.rviz"
 # What each file can be told, beside what it passes on to the files that it includes.
 ARGUMENTS = {
     "perception": {
-        "namespace", "params_file", "checkpoint", "device", "tasks", "image_transport", "use_sim_time", "autostart",
+        "namespace", "params_file", "checkpoint", "device", "tasks", "cameras", "image_transport", "use_sim_time", "autostart",
         "log_level", "rviz", "rviz_config", "fixed_frame",
     },
     "replay": {"bag", "rate", "loop", "rviz"},

@@ -109,9 +109,9 @@ def test_simulated_time_that_jumps_back_forgets_everything(rig: MakeRig) -> None
     r.image(START)
     r.wait(lambda: len(depth) == 1)
     assert status[0].input_age_ms == pytest.approx(1000)
-    generation = r.node._inputs.intake.generation
+    generation = r.node._cameras[0].inputs.intake.generation
     clock(START - SECOND)
-    r.wait(lambda: r.node._inputs.intake.generation > generation)
+    r.wait(lambda: r.node._cameras[0].inputs.intake.generation > generation)
     r.image(START + PERIOD)  # the stamps alone would make a pair
     r.wait(lambda: len(depth) == 2)
     assert not flow

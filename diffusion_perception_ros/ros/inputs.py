@@ -60,10 +60,11 @@ class Input:
 
 
 class Inputs:
-    """The subscriptions of an active node.
+    """The subscriptions of one camera of an active node.
 
     Args:
         node: The node.
+        prefix: In front of the topics' names.
         settings: Which topics and how they are joined.
         mailbox: Where work is put.
         tasks: Those that may be asked for.
@@ -75,6 +76,7 @@ class Inputs:
     def __init__(
         self,
         node: LifecycleNode,
+        prefix: str,
         settings: NodeSettings,
         mailbox: Mailbox,
         tasks: tuple[str, ...],
@@ -82,7 +84,8 @@ class Inputs:
         warn: Callable[[str, str], None],
         on_restart: Callable[[], None],
     ) -> None:
-        self._node, self._on_error, self._warn, self._on_restart = node, on_error, warn, on_restart
+        self._node, self._prefix = node, prefix
+        self._on_error, self._warn, self._on_restart = on_error, warn, on_restart
         self._warned_of_distortion = False
         compressed = settings.image_transport == "compressed"
         joined = settings.pairing == "topics" and "flow" in tasks
@@ -101,18 +104,16 @@ class Inputs:
         self.all: list[Input] = []
         kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
         # The base name is what gets remapped; a transport's topic does not follow by itself.
-        base = node.resolve_topic_name("image")
+        base = self._resolve("image")
         try:
             self._subscribe("image", base + suffix, kind, self._on_image)
             if joined:
-                self._subscribe("image_next", node.resolve_topic_name("image_next") + suffix, kind, self._on_next)
+                self._subscribe("image_next", self._resolve("image_next") + suffix, kind, self._on_next)
             self._subscribe("camera_info", self._camera_info_topic(base), CameraInfo, self._on_camera_info)
             if "amodal" in tasks:
-                topic = node.resolve_topic_name("visible_masks")
-                self._subscribe("visible_masks", topic, Image, self.intake.add_labels)
+                self._subscribe("visible_masks", self._resolve("visible_masks"), Image, self.intake.add_labels)
             if "depth" in tasks:
-                topic = node.resolve_topic_name("depth_reference")
-                self._subscribe("depth_reference", topic, Image, self.intake.add_reference)
+                self._subscribe("depth_reference", self._resolve("depth_reference"), Image, self.intake.add_reference)
         except Exception:
             self.destroy()
             raise
@@ -173,17 +174,21 @@ class Inputs:
 
     def _camera_info_topic(self, image_topic: str) -> str:
         """As remapped, else the image topic's sibling."""
-        topic: str = self._node.resolve_topic_name("camera_info")
-        if topic != self._node.resolve_topic_name("camera_info", only_expand=True):
+        topic = self._resolve("camera_info")
+        if topic != self._resolve("camera_info", only_expand=True):
             return topic
         return image_topic.rpartition("/")[0] + "/camera_info"
+
+    def _resolve(self, name: str, **options: bool) -> str:
+        topic: str = self._node.resolve_topic_name(self._prefix + name, **options)
+        return topic
 
     def _diagnose(self, source: Input, silence: float) -> str:
         """Why nothing arrives, as far as it can be seen from here."""
         sentence = f"no data on {source.topic} ({source.name}) for {silence:.0f} s: "
         publishers = self._node.get_publishers_info_by_topic(source.topic)
         if not publishers:
-            return sentence + f"nobody publishes it; remap {source.name} or start its publisher."
+            return sentence + f"nobody publishes it; remap {self._prefix}{source.name} or start its publisher."
         types = sorted({publisher.topic_type for publisher in publishers} - {source.kind})
         if types:
             return sentence + f"it is published as {', '.join(types)}, but {source.kind} is expected."

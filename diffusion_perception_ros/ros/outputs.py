@@ -28,17 +28,18 @@ def output_qos() -> QoSProfile:
 
 
 class Outputs:
-    """The lifecycle publishers of a node.
+    """The lifecycle publishers of one camera.
 
     Args:
         node: The node.
+        prefix: In front of the topics' names.
         tasks: The tasks whose topics are needed.
 
     Attributes:
         tasks: Those of them that have topics.
     """
 
-    def __init__(self, node: LifecycleNode, tasks: Collection[str]) -> None:
+    def __init__(self, node: LifecycleNode, prefix: str, tasks: Collection[str]) -> None:
         self._node = node
         self._topics = {task: topics for task, topics in TASK_TOPICS.items() if task in tasks}
         self.tasks = tuple(self._topics)
@@ -52,7 +53,7 @@ class Outputs:
             for topic, kind in types.items():
                 self._publishers[topic] = node.create_lifecycle_publisher(
                     message_class(kind),
-                    topic,
+                    prefix + topic,
                     output_qos(),
                     qos_overriding_options=QoSOverridingOptions.with_default_policies(),
                 )
