@@ -74,7 +74,7 @@ def test_every_field_arrives_as_it_was_meant(rig: MakeRig, monkeypatch: pytest.M
         1,
         2,
         3,
-    )  # of the batch that all jobs share  # depth and masks of one frame, flow of another
+    )  # of the batch all jobs share
     assert last.input_age_ms > 1e9  # the stamps are from 2023
     assert math.isnan(last.depth_scale)
     assert last.warm_started is False
