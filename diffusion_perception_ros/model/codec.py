@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
+
+# Importing autoencoders takes as long as importing torch, and not every checkpoint has one.
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, AutoencoderTiny
 
 
 class ImageCodec(ABC):
@@ -54,14 +58,14 @@ class AutoencoderCodec(ImageCodec):
         self.vae = vae
         self.name = type(vae).__name__
         self.latent_channels = int(vae.config.latent_channels)
-        tiny = isinstance(vae, AutoencoderTiny)
-        blocks = vae.config.encoder_block_out_channels if tiny else vae.config.block_out_channels
+        self._is_kl = self.name == "AutoencoderKL"
+        blocks = vae.config.block_out_channels if self._is_kl else vae.config.encoder_block_out_channels
         self.downscale = 2 ** (len(blocks) - 1)
 
     def encode(self, images: Tensor) -> Tensor:
         """See ``ImageCodec``."""
         encoded = self.vae.encode(images)
-        latents: Tensor = encoded.latent_dist.mean if isinstance(self.vae, AutoencoderKL) else encoded.latents
+        latents: Tensor = encoded.latent_dist.mean if self._is_kl else encoded.latents
         return latents * float(self.vae.config.scaling_factor)
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler
 from diffusers import __version__ as diffusers_version
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from huggingface_hub import split_torch_state_dict_into_shards
@@ -20,9 +20,11 @@ from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.codec import AutoencoderCodec, ImageCodec, PixelUnshuffleCodec
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
 from diffusion_perception_ros.model.official import OfficialCheckpoint
+from diffusion_perception_ros.model.schedule import ddim_scheduler
 from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast
 
-_AUTOENCODERS: dict[str, Any] = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+# By name, so that they are imported only by checkpoints that have one.
+_AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 _METADATA_FILE = "perception.json"
 _SCHEDULER_CHOICES = {
     "prediction_type": ("epsilon", "sample", "v_prediction"),
@@ -59,7 +61,7 @@ def load_codec(folder: Path, dtype: torch.dtype) -> ImageCodec:
         return PixelUnshuffleCodec(int(config["downscale"]))
     if kind not in _AUTOENCODERS:
         raise InputError(f"{folder / 'vae'}: {kind} is not supported; use {' or '.join(_AUTOENCODERS)}.")
-    vae = _load_weights(_AUTOENCODERS[kind], folder, "vae", dtype)
+    vae = _load_weights(getattr(diffusers, kind), folder, "vae", dtype)
     vae.requires_grad_(False)
     return AutoencoderCodec(vae.eval())
 
@@ -79,7 +81,7 @@ def load_scheduler_config(folder: Path) -> dict[str, Any]:
         if not isinstance(config.get(key, 1), (int, float)) or config.get(key, 1) <= 0:
             raise InputError(f"{path}: {key} is {config[key]!r}; expected a number above 0.")
     try:
-        complete = DDIMScheduler.from_config(config).config
+        complete = ddim_scheduler(config).config
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
         raise InputError(f"{path}: {first_line(error)}") from None
     # Without diffusers' own marks: one of them names the defaults, and makes schedulers ignore changes to those.
@@ -131,7 +133,7 @@ def save_other_parts(
     """Write everything but the transformer."""
     folder.mkdir(parents=True, exist_ok=True)
     codec.save(folder / "vae")
-    DDIMScheduler.from_config(dict(scheduler_config)).save_pretrained(folder / "scheduler")
+    ddim_scheduler(scheduler_config).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "PerceptionPipeline",
         "_diffusers_version": diffusers_version,

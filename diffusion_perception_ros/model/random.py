@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers import AutoencoderKL
 from torch import nn
 
 from diffusion_perception_ros.model.codec import AutoencoderCodec
@@ -55,6 +54,8 @@ def random_codec(
 
     Stable Diffusion's own has the channels 128, 256, 512, 512, 2 layers in a block and 32 groups.
     """
+    from diffusers import AutoencoderKL  # noqa: PLC0415  # see codec.py
+
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         vae = AutoencoderKL(

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from diffusion_perception_ros.ros.preflight import ROS_NEEDED, can_start
+from diffusion_perception_ros.threads import wait_passively
 
 _DESCRIPTION = "Depth, optical flow and amodal masks of a camera's frames, as a ROS 2 lifecycle node."
 _EPILOG = """\
@@ -40,6 +41,7 @@ def main(args: list[str] | None = None) -> int:
     """
     if not can_start("perception_node", _DESCRIPTION, _EPILOG, _NEEDED, args):
         return 2
+    wait_passively()
     return _spin(args)
 
 

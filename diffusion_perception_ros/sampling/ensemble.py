@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor
 
 ALIGNERS = ("standardize", "released")
@@ -74,6 +73,8 @@ def align_released(members: Tensor, max_resolution: int = 50, regularizer: float
     Returns:
         (M, H, W).
     """
+    from scipy.optimize import minimize  # noqa: PLC0415  # a third of a second that nobody else needs to wait for
+
     small = members.to("cpu", torch.float32).unsqueeze(1)
     height, width = small.shape[-2:]
     if max(height, width) > max_resolution:

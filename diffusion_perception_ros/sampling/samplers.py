@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
-
 from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.model.schedule import ddim_scheduler
 
 
 @dataclass(frozen=True)
@@ -33,15 +32,13 @@ class Sampler:
         return self.initial_latent != "noise"
 
 
-def _ddim(config: Mapping[str, Any]) -> Any:
-    return DDIMScheduler.from_config(dict(config))
-
-
 def _ddim_trailing(config: Mapping[str, Any]) -> Any:
-    return DDIMScheduler.from_config({**config, "timestep_spacing": "trailing"})
+    return ddim_scheduler({**config, "timestep_spacing": "trailing"})
 
 
 def _dpm_solver(config: Mapping[str, Any]) -> Any:
+    from diffusers import DPMSolverMultistepScheduler  # noqa: PLC0415  # it brings scipy's statistics along
+
     return DPMSolverMultistepScheduler.from_config(
         {**config, "timestep_spacing": "trailing"}, algorithm_type="dpmsolver++", solver_order=2
     )
@@ -58,7 +55,7 @@ def _last_timestep(config: Mapping[str, Any]) -> Any:
 def _constant_zero_alpha(config: Mapping[str, Any]) -> Any:
     constant = {"beta_schedule": "linear", "beta_start": 1.0, "beta_end": 1.0, "trained_betas": None}
     spacing = {"timestep_spacing": "leading", "steps_offset": 1, "rescale_betas_zero_snr": False}
-    return DDIMScheduler.from_config({**config, **constant, **spacing, **_UNCLIPPED})
+    return ddim_scheduler({**config, **constant, **spacing, **_UNCLIPPED})
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -66,7 +63,7 @@ SAMPLERS: dict[str, Sampler] = {
     for sampler in (
         # As released: the checkpoint's own spacing. With `leading`, one or two steps start from pure noise that is
         # labelled t = 1 or t = 501, which is why naive few-step results collapse.
-        Sampler("ddim", _ddim),
+        Sampler("ddim", ddim_scheduler),
         # Starts at t = 999, where the input really is noise (Lin et al. 2024, arXiv 2305.08891).
         Sampler("ddim_trailing", _ddim_trailing),
         # DPM-Solver++ 2M (Lu et al. 2022, arXiv 2211.01095).
