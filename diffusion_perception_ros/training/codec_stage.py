@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffusion_perception_ros.evaluation.sheets.drawing import Picture
 from diffusion_perception_ros.model.codec import AutoencoderCodec
+from diffusion_perception_ros.model.flops import count_flops
 from diffusion_perception_ros.model.folder import share
 from diffusion_perception_ros.model.transformer import cast
 from diffusion_perception_ros.training.batches import ask
@@ -20,7 +21,6 @@ from diffusion_perception_ros.training.codec_metrics import mean_absolute_error,
 from diffusion_perception_ros.training.codec_network import CodecNetwork, make_network
 from diffusion_perception_ros.training.codec_pictures import codec_pictures
 from diffusion_perception_ros.training.codec_sheet import codec_sheet
-from diffusion_perception_ros.training.compute import count_flops
 from diffusion_perception_ros.training.data_config import SOURCES
 from diffusion_perception_ros.training.sources_scenes import scene_frames
 from diffusion_perception_ros.training.stage import LossFunction, Stage

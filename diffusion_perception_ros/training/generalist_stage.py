@@ -12,11 +12,11 @@ from diffusion_perception_ros.checkpoint import check_parts
 from diffusion_perception_ros.evaluation.datasets import Scenes
 from diffusion_perception_ros.evaluation.samples import Sample
 from diffusion_perception_ros.evaluation.sheets.drawing import Picture
+from diffusion_perception_ros.model.flops import transformer_flops
 from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.training.balance import LoadBalance
 from diffusion_perception_ros.training.cache import VALIDATION_SEED
-from diffusion_perception_ros.training.compute import transformer_flops
 from diffusion_perception_ros.training.generalist_config import GeneralistConfig
 from diffusion_perception_ros.training.initialize import make_codec, make_transformer
 from diffusion_perception_ros.training.lookup import Offsets
