@@ -149,6 +149,9 @@ class PerceptionStream:
         return outputs
 
     def _together(self, requests: Sequence[Request]) -> list[PerceptionOutput]:
+        if all(request.temporal == "off" for request in requests):
+            self._continuity.reset(*{request.camera for request in requests})
+            return self.pipe.batch(requests, self._recall)
         asked = [*requests, *self._continuity.missing_flows(requests)]
         outputs = self.pipe.batch(asked, self._recall, self._continuity.refine)[: len(requests)]
         return [

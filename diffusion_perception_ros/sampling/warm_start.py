@@ -16,12 +16,14 @@ def check_warm_start(sampler: Sampler, scheduler_config: Mapping[str, Any], num_
     """Refuse a sampler that has no middle.
 
     Raises:
-        InputError: The sampler does not start from noise, or has not twice as many steps.
+        InputError: The sampler does not go from noise through the middle, or has not twice as many steps.
     """
-    if sampler.initial_latent != "noise":
+    # With leading spacing the second of two steps is the one at t = 1.
+    is_leading = sampler.name == "ddim" and scheduler_config.get("timestep_spacing", "leading") != "trailing"
+    if sampler.initial_latent != "noise" or is_leading:
         raise InputError(
-            f"a warm start needs a sampler that starts from noise, not {sampler.name!r}; use 'ddim_trailing', or "
-            "temporal 'moving_average'."
+            f"a warm start needs a sampler whose steps go from noise through the middle, unlike {sampler.name!r}; use "
+            "'ddim_trailing', or temporal 'moving_average'."
         )
     check_steps(sampler, scheduler_config, 2 * num_inference_steps)
 
