@@ -93,6 +93,7 @@ class Camera:
         self._generation = self._intake.generation
         self._last: LiveFrame | None = None
         self._metric.forget()
+        self._model.forget(self.name)
 
     def begin(self, items: dict[str, Any], settings: NodeSettings, request: Request) -> Turn | None:
         """What to compute of what waited in the mailbox; None for nothing.
@@ -116,7 +117,7 @@ class Camera:
         if "frame" in items:
             self._intake.drop("not_wanted")
             if self.outputs.is_wanted(STATUS):
-                self._publish_status(items["frame"], [], request, {"input_age_ms": 1e3 * self._age(items["frame"])})
+                self._publish_status(items["frame"], [], request, input_age_ms=1e3 * self._age(items["frame"]))
         return None
 
     def finish(
@@ -155,9 +156,15 @@ class Camera:
             # All jobs were in one batch, so that its times are those of each.
             stages: Mapping[str, float] = max((output.stage_ms for output in outputs), key=len)
             spent = {f"{stage}_ms": stage_ms for stage, stage_ms in stages.items()}
-            times = {"input_age_ms": input_age_ms, "total_ms": total_ms, **spent}
             self._publish_status(
-                turn.jobs[0].frame, turn.jobs, request, {**times, "publish_ms": 1e3 * (finished - predicted)}
+                turn.jobs[0].frame,
+                turn.jobs,
+                request,
+                input_age_ms=input_age_ms,
+                publish_ms=1e3 * (finished - predicted),
+                total_ms=total_ms,
+                warm_started=any(output.warm_started for output in outputs),
+                **spent,
             )
 
     def drop(self, reason: str) -> None:
@@ -173,7 +180,7 @@ class Camera:
             stamp = job.second.header["stamp"]
             self.outputs.publish(flow_results(header, stamp, output, color_range), everything)
 
-    def _publish_status(self, frame: LiveFrame, jobs: list[Job], request: Request, times: dict[str, float]) -> None:
+    def _publish_status(self, frame: LiveFrame, jobs: list[Job], request: Request, **measured: Any) -> None:
         pipe = self._model.pipe
         flow = next((job for job in jobs if job.second is not None), None)
         if flow is not None and flow.second is not None and flow.second.position > frame.position:
@@ -205,7 +212,7 @@ class Camera:
             device_memory=self._model.device_memory,
             degraded_reason=self._model.degraded_reason,
             **metric,
-            **times,
+            **measured,
         )
         self.outputs.publish_fields(STATUS, status)
 

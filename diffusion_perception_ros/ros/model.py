@@ -95,6 +95,7 @@ class Model:
             aligner="standardize",
             **settings.sampling.arguments,
         )
+        self._stream.check_temporal(settings.temporal, request)
         encoding = self._metadata.tasks.get("amodal")
         if settings.amodal_threshold and (encoding is None or "threshold" not in encoding.parameters):
             raise InputError(f"amodal.threshold has no meaning for checkpoint {self._metadata.name!r}; set it to 0.0.")
@@ -125,6 +126,7 @@ class Model:
         camera: str,
         frame: Hashable = None,
         next_frame: Hashable = None,
+        segment: int = 0,
     ) -> Request:
         """See ``PerceptionStream.request``.
 
@@ -138,9 +140,15 @@ class Model:
             camera=camera,
             frame=frame,
             next_frame=next_frame,
+            segment=segment,
+            temporal=settings.temporal,
             tasks=tasks,
             **settings.sampling.arguments,
         )
+
+    def forget(self, camera: str) -> None:
+        """What came before has nothing to do with what comes now."""
+        self._stream.reset(camera)
 
     def predict(self, requests: Sequence[Request], settings: NodeSettings) -> list[PerceptionOutput]:
         """Answer all requests in one batch; see ``PerceptionStream.batch``.

@@ -10,6 +10,7 @@ from typing import Any
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.metric.anchor import AnchorSettings
 from diffusion_perception_ros.sampling.settings import SamplingSettings
+from diffusion_perception_ros.temporal import TEMPORAL_MODES
 
 Value = bool | int | float | str | list[str]
 
@@ -160,6 +161,12 @@ DECLARATIONS: tuple[Declaration, ...] = (
         choices=("raw", "compressed"),
         while_inactive=True,
     ),
+    Declaration(
+        "temporal",
+        "off",
+        "Depth continues the frame before, so that it flickers less; flow is then computed even where nobody wants it.",
+        choices=TEMPORAL_MODES,
+    ),
     Declaration("max_rate", 0.0, "Results per second, at most; 0 for no limit.", maximum=1000),
     Declaration(
         "max_input_age",
@@ -239,6 +246,7 @@ class NodeSettings:
     sync_slop: float
     sync_queue_size: int
     image_transport: str
+    temporal: str
     max_rate: float | None
     max_input_age: float | None
     lazy: bool
@@ -302,6 +310,7 @@ def settings_from(values: Mapping[str, Any]) -> NodeSettings:
         sync_slop=read["sync_slop"],
         sync_queue_size=read["sync_queue_size"],
         image_transport=read["image_transport"],
+        temporal=read["temporal"],
         max_rate=read["max_rate"] or None,
         max_input_age=read["max_input_age"] or None,
         lazy=read["lazy"],

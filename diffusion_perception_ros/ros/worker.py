@@ -135,6 +135,7 @@ class Worker:
             camera=camera.name,
             frame=job.frame,
             next_frame=second,
+            segment=job.frame.segment,
         )
 
     def _give_up(self, turns: Sequence[Turn], reason: str, sentence: str) -> None:
