@@ -18,10 +18,11 @@ from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.frames.mailbox import Mailbox
 from diffusion_perception_ros.ros import diagnostics
 from diffusion_perception_ros.ros.declare import ParameterStore
-from diffusion_perception_ros.ros.inputs import Inputs
+from diffusion_perception_ros.ros.inputs import Inputs, sources
 from diffusion_perception_ros.ros.model import Model
 from diffusion_perception_ros.ros.outputs import Outputs
 from diffusion_perception_ros.ros.parameters import BY_NAME, NodeSettings, settings_from
+from diffusion_perception_ros.ros.qos import declare_overrides, input_qos
 from diffusion_perception_ros.ros.worker import Choices, Worker
 
 _THROTTLE = 5.0  # seconds between two warnings of a kind
@@ -77,6 +78,8 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there
                 self.get_logger().warning("device is auto and there is no CUDA GPU: running on the CPU.")
             self._outputs = Outputs(self, self._model.tasks(settings))
             self._choices = self._choices_for(settings)
+            for source in sources(self, settings, self._outputs.tasks):
+                declare_overrides(self, source.topic, "subscription", input_qos())
             self._model.warm_up(settings)
             if self._model.pipe.metadata.is_random:
                 self.get_logger().warning("the checkpoint is random: its predictions mean nothing.")
