@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from diffusion_perception_ros.msg import PerceptionStatus
-from node_rig import FAILURE, PERIOD, START, SUCCESS, Rig
+from node_rig import FAILURE, IMAGE_TOPIC, PERIOD, START, SUCCESS, Rig
 from sensor_msgs.msg import Image
 
 from diffusion_perception_ros.errors import InputError
@@ -146,3 +146,35 @@ def test_a_set_is_applied_whole_to_the_next_frame(rig: MakeRig) -> None:
     assert r.set(pairing="topics") == (True, "")
     assert r.node.trigger_activate() == SUCCESS
     r.wait(lambda: r.tester.count_subscribers("/image_next") == 1)
+
+
+def test_overrides_of_quality_of_service_are_there_once_it_is_configured(rig: MakeRig) -> None:
+    r = rig("-p", f"qos_overrides.{IMAGE_TOPIC}.subscription.reliability:=reliable")
+    assert r.node.trigger_configure() == SUCCESS
+    inputs = (IMAGE_TOPIC, "/camera/camera_info", "/visible_masks", "/depth_reference")
+    names = [f"qos_overrides.{topic}.subscription" for topic in inputs] + ["qos_overrides./flow.publisher"]
+    found = {
+        name: [r.node.get_parameter(f"{name}.{policy}").value for policy in ("history", "depth", "reliability")]
+        for name in names
+    }
+    assert found.pop(names[0]) == ["keep_last", 5, "reliable"]
+    assert found.pop(names[-1]) == ["keep_last", 1, "reliable"]
+    assert list(found.values()) == [["keep_last", 5, "best_effort"]] * 3
+    assert r.node.trigger_activate() == SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (f"{IMAGE_TOPIC}.subscription.reliability", "certain"),
+        (f"{IMAGE_TOPIC}.subscription.history", "7"),
+        ("/depth_reference.subscription.depth", "0"),
+        ("/depth_reference.subscription.depth", "many"),
+        ("/depth/relative.publisher.reliability", "certain"),
+        ("/depth/relative.publisher.depth", "1.5"),
+    ],
+)
+def test_an_unusable_override_of_quality_of_service_fails_configure(rig: MakeRig, name: str, value: str) -> None:
+    r = rig("-p", f"qos_overrides.{name}:={value}")
+    assert r.node.trigger_configure() == FAILURE
+    r.wait(lambda: any(f"configure failed: qos_overrides.{name} is " in log for log in r.logs))

@@ -5,37 +5,49 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import (
-    DurabilityPolicy,
-    HistoryPolicy,
-    QoSCompatibility,
-    QoSProfile,
-    ReliabilityPolicy,
-    qos_check_compatible,
-)
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import QoSCompatibility, qos_check_compatible
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from diffusion_perception_ros.conversions import image_from_compressed_message, image_from_message
 from diffusion_perception_ros.frames.intake import Intake, LiveFrame
 from diffusion_perception_ros.frames.mailbox import Mailbox
 from diffusion_perception_ros.ros.parameters import NodeSettings
+from diffusion_perception_ros.ros.qos import input_qos, overridable
 from diffusion_perception_ros.ros.synchronizer import Synchronizer
 
-_DEPTH = 5  # images; a burst is absorbed, a backlog is not
+
+class Source(NamedTuple):
+    """Something to subscribe to: its name in the interface, such as ``image``, the resolved topic, the class."""
+
+    name: str
+    topic: str
+    kind: Any
 
 
-def input_qos() -> QoSProfile:
-    """Best effort, as sensors publish; a profile for each subscription, since overrides are written into it."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=_DEPTH,
-        reliability=ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.VOLATILE,
-    )
+def sources(node: LifecycleNode, prefix: str, settings: NodeSettings, tasks: Collection[str]) -> list[Source]:
+    """The topics that an active node subscribes to for one camera, ``image`` first.
+
+    Args:
+        node: The node, whose remappings count.
+        prefix: In front of the topics' names.
+        settings: The transport, and whether second frames have a topic of their own.
+        tasks: Those that may be asked for.
+    """
+    kind, suffix = (CompressedImage, "/compressed") if settings.image_transport == "compressed" else (Image, "")
+    # The base name is what gets remapped; a transport's topic does not follow by itself.
+    image = node.resolve_topic_name(prefix + "image")
+    found = [Source("image", image + suffix, kind)]
+    if settings.pairing == "topics" and "flow" in tasks:
+        found.append(Source("image_next", node.resolve_topic_name(prefix + "image_next") + suffix, kind))
+    found.append(Source("camera_info", _camera_info_topic(node, prefix, image), CameraInfo))
+    if "amodal" in tasks:
+        found.append(Source("visible_masks", node.resolve_topic_name(prefix + "visible_masks"), Image))
+    if "depth" in tasks:
+        found.append(Source("depth_reference", node.resolve_topic_name(prefix + "depth_reference"), Image))
+    return found
 
 
 @dataclass
@@ -87,33 +99,29 @@ class Inputs:
         self._node, self._prefix = node, prefix
         self._on_error, self._warn, self._on_restart = on_error, warn, on_restart
         self._warned_of_distortion = False
-        compressed = settings.image_transport == "compressed"
-        joined = settings.pairing == "topics" and "flow" in tasks
         self._synchronizer: Synchronizer | None = None
         self.intake = Intake(
             mailbox,
-            image_from_compressed_message if compressed else image_from_message,
+            image_from_compressed_message if settings.image_transport == "compressed" else image_from_message,
             history=settings.history if "amodal" in tasks else 0,
             pair_consecutive=settings.pairing == "consecutive",
             on_restart=self._restarted,
         )
-        if joined:
+        if settings.pairing == "topics" and "flow" in tasks:
             self._synchronizer = Synchronizer(
                 settings.sync_queue_size, settings.sync_slop, self.intake.add_pair, on_error
             )
+        callbacks: dict[str, Callable[[Any], Any]] = {
+            "image": self._on_image,
+            "image_next": self._on_next,
+            "camera_info": self._on_camera_info,
+            "visible_masks": self.intake.add_labels,
+            "depth_reference": self.intake.add_reference,
+        }
         self.all: list[Input] = []
-        kind, suffix = (CompressedImage, "/compressed") if compressed else (Image, "")
-        # The base name is what gets remapped; a transport's topic does not follow by itself.
-        base = self._resolve("image")
         try:
-            self._subscribe("image", base + suffix, kind, self._on_image)
-            if joined:
-                self._subscribe("image_next", self._resolve("image_next") + suffix, kind, self._on_next)
-            self._subscribe("camera_info", self._camera_info_topic(base), CameraInfo, self._on_camera_info)
-            if "amodal" in tasks:
-                self._subscribe("visible_masks", self._resolve("visible_masks"), Image, self.intake.add_labels)
-            if "depth" in tasks:
-                self._subscribe("depth_reference", self._resolve("depth_reference"), Image, self.intake.add_reference)
+            for source in sources(node, prefix, settings, tasks):
+                self._subscribe(source, callbacks[source.name])
         except Exception:
             self.destroy()
             raise
@@ -130,21 +138,22 @@ class Inputs:
         silent = [each for each in self.all if each.name in needed and now - each.last > timeout]
         return [self._diagnose(each, now - each.last) for each in silent]
 
-    def _subscribe(self, name: str, topic: str, kind: Any, callback: Callable[[Any], Any], needed: bool = True) -> None:
-        source = Input(name, topic, _type_name(kind), None, 0, time.monotonic())
+    def _subscribe(self, source: Source, callback: Callable[[Any], Any]) -> None:
+        name, topic, kind = source
+        entry = Input(name, topic, _type_name(kind), None, 0, time.monotonic())
 
         def receive(message: Any) -> None:
-            source.received += 1
-            source.last = time.monotonic()
+            entry.received += 1
+            entry.last = time.monotonic()
             try:
                 callback(message)
             except Exception as error:  # an exception here would end the executor
                 self._on_error(error)
 
-        source.subscription = self._node.create_subscription(
-            kind, topic, receive, input_qos(), qos_overriding_options=QoSOverridingOptions.with_default_policies()
+        entry.subscription = self._node.create_subscription(
+            kind, topic, receive, input_qos(), qos_overriding_options=overridable()
         )
-        self.all.append(source)
+        self.all.append(entry)
 
     def _on_image(self, message: Any) -> None:
         self._join(0, message, self.intake.add_image(message))
@@ -172,17 +181,6 @@ class Inputs:
             self._synchronizer.restart()
         self._on_restart()
 
-    def _camera_info_topic(self, image_topic: str) -> str:
-        """As remapped, else the image topic's sibling."""
-        topic = self._resolve("camera_info")
-        if topic != self._resolve("camera_info", only_expand=True):
-            return topic
-        return image_topic.rpartition("/")[0] + "/camera_info"
-
-    def _resolve(self, name: str, **options: bool) -> str:
-        topic: str = self._node.resolve_topic_name(self._prefix + name, **options)
-        return topic
-
     def _diagnose(self, source: Input, silence: float) -> str:
         """Why nothing arrives, as far as it can be seen from here."""
         sentence = f"no data on {source.topic} ({source.name}) for {silence:.0f} s: "
@@ -200,6 +198,14 @@ class Inputs:
                 return sentence + f"the quality of service of {publisher.node_name} does not fit ({reason})."
         count = f"{len(publishers)} publisher{'s' if len(publishers) > 1 else ''}"
         return sentence + f"it has {count} and the quality of service fits, but no message arrives."
+
+
+def _camera_info_topic(node: LifecycleNode, prefix: str, image_topic: str) -> str:
+    """As remapped, else the image topic's sibling."""
+    topic: str = node.resolve_topic_name(prefix + "camera_info")
+    if topic != node.resolve_topic_name(prefix + "camera_info", only_expand=True):
+        return topic
+    return image_topic.rpartition("/")[0] + "/camera_info"
 
 
 def _type_name(kind: Any) -> str:

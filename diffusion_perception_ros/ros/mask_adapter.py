@@ -10,7 +10,6 @@ from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
-from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from diffusion_perception_ros.conversions import (
     OVERLAP_RULES,
@@ -25,10 +24,9 @@ from diffusion_perception_ros.conversions import (
 )
 from diffusion_perception_ros.conversions.pixels import check_size
 from diffusion_perception_ros.errors import InputError
-from diffusion_perception_ros.ros.inputs import input_qos
 from diffusion_perception_ros.ros.messages import bind, message_class
-from diffusion_perception_ros.ros.outputs import output_qos
 from diffusion_perception_ros.ros.parameters import Declaration
+from diffusion_perception_ros.ros.qos import input_qos, output_qos, overridable
 
 DECLARATIONS = (
     Declaration(
@@ -92,7 +90,7 @@ class MaskAdapter(Node):  # type: ignore[misc]  # rclpy is not there where types
             message_class("sensor_msgs/msg/Image"),
             "visible_masks",
             output_qos(),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=overridable(),
         )
         if self._values["size_from"] == "image":
             self._size_topic = self._listen("sensor_msgs/msg/Image", "image", self._on_image)
@@ -124,7 +122,7 @@ class MaskAdapter(Node):  # type: ignore[misc]  # rclpy is not there where types
             topic,
             receive,
             input_qos(),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=overridable(),
         )
         name: str = subscription.topic_name
         return name

@@ -19,10 +19,11 @@ from diffusion_perception_ros.frames.mailbox import Mailbox
 from diffusion_perception_ros.ros import diagnostics
 from diffusion_perception_ros.ros.camera import Camera
 from diffusion_perception_ros.ros.declare import ParameterStore
-from diffusion_perception_ros.ros.inputs import Inputs
+from diffusion_perception_ros.ros.inputs import Inputs, sources
 from diffusion_perception_ros.ros.model import Model
 from diffusion_perception_ros.ros.outputs import Outputs
 from diffusion_perception_ros.ros.parameters import BY_NAME, NodeSettings, settings_from
+from diffusion_perception_ros.ros.qos import declare_overrides, input_qos
 from diffusion_perception_ros.ros.worker import Choices, Worker
 
 _THROTTLE = 5.0  # seconds between two warnings of a kind
@@ -80,6 +81,9 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there
             for camera in settings.cameras:
                 self._outputs[camera] = Outputs(self, _prefix(camera), self._model.tasks(settings))
             self._choices = self._choices_for(settings)
+            for camera, outputs in self._outputs.items():
+                for source in sources(self, _prefix(camera), settings, outputs.tasks):
+                    declare_overrides(self, source.topic, "subscription", input_qos())
             self._model.warm_up(settings)
             if self._model.pipe.metadata.is_random:
                 self.get_logger().warning("the checkpoint is random: its predictions mean nothing.")

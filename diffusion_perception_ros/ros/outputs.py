@@ -7,24 +7,13 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from diffusion_perception_ros.conversions.fields import Fields
 from diffusion_perception_ros.conversions.results import METRIC_TOPICS, PERCEPTION_STATUS, TASK_TOPICS, Result
 from diffusion_perception_ros.ros.messages import bind, message_class
+from diffusion_perception_ros.ros.qos import declare_overrides, output_qos, overridable
 
 STATUS = "status"
-
-
-def output_qos() -> QoSProfile:
-    """Reliable, volatile, the newest only; a profile for each publisher, since overrides are written into it."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=1,
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.VOLATILE,
-    )
 
 
 class Outputs:
@@ -51,11 +40,9 @@ class Outputs:
         self._publishers: dict[str, Any] = {}
         try:
             for topic, kind in types.items():
+                declare_overrides(node, node.resolve_topic_name(prefix + topic), "publisher", output_qos())
                 self._publishers[topic] = node.create_lifecycle_publisher(
-                    message_class(kind),
-                    prefix + topic,
-                    output_qos(),
-                    qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+                    message_class(kind), prefix + topic, output_qos(), qos_overriding_options=overridable()
                 )
         except Exception:
             self.destroy()

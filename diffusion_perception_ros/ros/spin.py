@@ -12,6 +12,14 @@ from typing import Any
 _PATIENCE = 0.1
 
 
+class _Interrupted(BaseException):
+    """SIGINT or SIGTERM, where nothing looks at a flag.
+
+    Not KeyboardInterrupt, which Python may remember although it was caught, and then end itself with SIGINT instead of
+    the exit status (seen with python -m).
+    """
+
+
 def spin(program: str, make: Callable[[], Any], args: list[str] | None) -> int:
     """Run a node until SIGINT or SIGTERM.
 
@@ -37,7 +45,7 @@ def spin(program: str, make: Callable[[], Any], args: list[str] | None) -> int:
         if not stopping:
             stopping = True
             if node is None or getattr(node, "is_loading", False):
-                raise KeyboardInterrupt
+                raise _Interrupted
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
@@ -49,7 +57,7 @@ def spin(program: str, make: Callable[[], Any], args: list[str] | None) -> int:
         executor.add_node(node)
         while not stopping and rclpy.ok():
             executor.spin_once(timeout_sec=_PATIENCE)
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except (_Interrupted, ExternalShutdownException):
         stopping = True
     except Exception as error:
         if node is not None:
