@@ -15,7 +15,7 @@ from diffusion_perception_ros.errors import InputError
 
 PROGRAM = "diffusion-perception"
 # Each names a module here with `add_parser` and `run`. These modules import torch and the like only inside `run`.
-COMMANDS = ("predict", "replay", "convert", "demo", "scene", "evaluate", "sweep", "train", "scaling")
+COMMANDS = ("predict", "replay", "convert", "demo", "scene", "evaluate", "sweep", "benchmark", "train", "scaling")
 # The pipeline's names of what some commands have options for.
 _OPTIONS = {
     "num_inference_steps": "steps",

@@ -46,7 +46,7 @@ def add_dataset_options(parser: argparse.ArgumentParser, samples: str) -> argpar
         help="the first scene; the others follow. Those below 900000000 may have been trained on (default: 900000000)",
     )
     group.add_argument(
-        "--size", type=_size, metavar="WIDTHxHEIGHT", help="of scenes, in pixels (default: the checkpoint's square)"
+        "--size", type=size, metavar="WIDTHxHEIGHT", help="of scenes, in pixels (default: the checkpoint's square)"
     )
     topics = parser.add_argument_group("topics of a bag")
     topics.add_argument("--image-topic", metavar="TOPIC", help="the camera (default: the only one)")
@@ -143,7 +143,8 @@ def not_negative(text: str) -> int:
     return number
 
 
-def _size(text: str) -> tuple[int, int]:
+def size(text: str) -> tuple[int, int]:
+    """Width and height."""
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text} is no size such as 320x240")

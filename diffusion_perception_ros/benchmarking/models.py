@@ -1,0 +1,199 @@
+"""The pipelines of one checkpoint at one resolution: in several types, with several codecs, as ours and as released."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from diffusion_perception_ros.benchmarking.configuration import random_sizes
+from diffusion_perception_ros.benchmarking.random_generalist import random_generalist
+from diffusion_perception_ros.benchmarking.released import ReleasedPipeline
+from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.model.codec import AutoencoderCodec, ImageCodec
+from diffusion_perception_ros.model.folder import load_codec
+from diffusion_perception_ros.model.metadata import CheckpointMetadata
+from diffusion_perception_ros.model.random import SCHEDULER_CONFIG, random_codec
+from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast
+from diffusion_perception_ros.pipeline import PerceptionPipeline
+from diffusion_perception_ros.tasks import released_encodings
+
+_RELEASED_RESOLUTION, _RELEASED_DOWNSCALE = 512, 8
+# Wherever they are in memory at once, all have the same weights.
+_FLOAT32 = "float32"
+
+
+class Models:
+    """Makes what is asked for when it is asked for.
+
+    Args:
+        checkpoint: See ``Configuration``.
+        resolution: Likewise.
+        dtypes: The types that will be asked for; the weights are loaded in the first, or in float32 if that is one.
+        device: Where they run.
+
+    Raises:
+        InputError: The checkpoint is unusable.
+    """
+
+    def __init__(self, checkpoint: str, resolution: int | None, dtypes: Sequence[str], device: torch.device) -> None:
+        self._device = device
+        self._dtype = _FLOAT32 if _FLOAT32 in dtypes else dtypes[0]
+        self._base = _load(checkpoint, resolution, getattr(torch, self._dtype), device)
+        self._own = ("own", "kl") if self._base.metadata.is_random else ("own",)
+        self._transformers = {(self._dtype, False): self._base.transformer}
+        self._pipes: dict[tuple[str, str, bool], PerceptionPipeline] = {}
+        self._released: dict[str, ReleasedPipeline] = {}
+
+    @property
+    def resolution(self) -> int:
+        """Side of the network's square in pixels."""
+        return self._base.metadata.resolution
+
+    def pipeline(self, dtype: str, codec: str, compiled: bool) -> PerceptionPipeline:
+        """As the product runs it.
+
+        Raises:
+            InputError: The codec does not fit the checkpoint.
+        """
+        key = dtype, codec, compiled
+        if key not in self._pipes:
+            own = self._codec(codec, dtype)
+            self._pipes[key] = self._with(self._transformer(dtype, compiled), compile_codec(own) if compiled else own)
+        return self._pipes[key]
+
+    def released(self, codec: str) -> ReleasedPipeline:
+        """The released way; of the codecs of Stable Diffusion's sizes it has the KL autoencoder alone.
+
+        Raises:
+            InputError: The codec does not fit the checkpoint.
+        """
+        codec = released_codec(codec)
+        if codec not in self._released:
+            own = self._codec(codec, _FLOAT32)
+            pipe = self._with(self._base.transformer, own)
+            self._released[codec] = ReleasedPipeline(pipe, own)
+        return self._released[codec]
+
+    def _transformer(self, dtype: str, compiled: bool) -> DiTMoETransformer:
+        key = dtype, compiled
+        if key not in self._transformers:
+            # Compiled ones share the weights.
+            self._transformers[key] = (
+                compile_transformer(self._transformer(dtype, False))
+                if compiled
+                else converted(self._base.transformer, getattr(torch, dtype))
+            )
+        return self._transformers[key]
+
+    def _with(self, transformer: DiTMoETransformer, codec: ImageCodec) -> PerceptionPipeline:
+        return PerceptionPipeline(transformer, codec, self._base.scheduler_config, self._base.metadata)
+
+    def _codec(self, name: str, dtype: str) -> ImageCodec:
+        if name in self._own and dtype == self._dtype:
+            return self._base.codec
+        codec = copy.deepcopy(self._base.codec) if name in self._own else named_codec(name)
+        for network in networks(codec):
+            cast(network, getattr(torch, dtype))
+        return codec.to(self._device)
+
+
+def released_codec(codec: str) -> str:
+    """What the released way uses in the place of a codec."""
+    return "kl" if codec == "tiny" else codec
+
+
+def named_codec(name: str) -> ImageCodec:
+    """``kl`` and ``tiny`` as Stable Diffusion has them, with random weights; or the one of a folder. In float32.
+
+    Raises:
+        InputError: The folder holds none that can be read.
+    """
+    if name == "kl":
+        return random_codec(channels=(128, 256, 512, 512), layers_per_block=2, norm_num_groups=32)
+    if name == "tiny":
+        from diffusers import AutoencoderTiny  # noqa: PLC0415  # see codec.py
+
+        return AutoencoderCodec(AutoencoderTiny().eval().requires_grad_(False))
+    return load_codec(Path(name), torch.float32)
+
+
+def networks(codec: ImageCodec) -> list[nn.Module]:
+    """What of a codec has weights."""
+    return [part for part in vars(codec).values() if isinstance(part, nn.Module)]
+
+
+def converted(transformer: DiTMoETransformer, dtype: torch.dtype) -> DiTMoETransformer:
+    """A copy of another type."""
+    transformer = copy.deepcopy(transformer)
+    cast(transformer, dtype)
+    return transformer
+
+
+def compile_transformer(transformer: DiTMoETransformer) -> DiTMoETransformer:
+    """One with the same weights that is compiled when it is first called."""
+    transformer = copy.copy(transformer)
+    transformer.compile()
+    return transformer
+
+
+def compile_codec(codec: ImageCodec) -> ImageCodec:
+    """A copy whose networks are compiled when they are first called."""
+    codec = copy.deepcopy(codec)
+    for network in networks(codec):
+        for part in network.children():
+            part.compile()
+    return codec
+
+
+def _load(checkpoint: str, resolution: int | None, dtype: torch.dtype, device: torch.device) -> PerceptionPipeline:
+    sizes = random_sizes(checkpoint)
+    if sizes is not None:
+        resolution = resolution or _RELEASED_RESOLUTION
+        sizes["sample_size"] = _latent_size(resolution, _RELEASED_DOWNSCALE, 2)
+        metadata = CheckpointMetadata(
+            resolution=resolution,
+            tasks=released_encodings(1005),
+            sampler="ddim_trailing",
+            num_inference_steps=1,
+            name=checkpoint,
+            is_random=True,
+        )
+        codec = named_codec("kl")
+        for network in networks(codec):
+            cast(network, dtype)
+        transformer = random_generalist(sizes, dtype, device)
+        return PerceptionPipeline(transformer, codec.to(device), SCHEDULER_CONFIG, metadata)
+    if checkpoint == "embedded":
+        pipe = PerceptionPipeline.embedded(device, dtype)
+    else:
+        pipe = PerceptionPipeline.from_pretrained(Path(checkpoint), device, dtype)
+    return pipe if resolution in (None, pipe.metadata.resolution) else _resized(pipe, resolution)
+
+
+def _resized(pipe: PerceptionPipeline, resolution: int) -> PerceptionPipeline:
+    """The same weights for another resolution, for which nobody trained them: of its times alone one can learn."""
+    sizes: dict[str, Any] = {name: value for name, value in pipe.transformer.config.items() if name[0] != "_"}
+    sizes["sample_size"] = _latent_size(resolution, pipe.codec.downscale, pipe.transformer.patch_size)
+    transformer: DiTMoETransformer = DiTMoETransformer(**sizes)
+    weights = {name: weight for name, weight in pipe.transformer.state_dict().items() if name != "pos_embed"}
+    transformer.load_state_dict(weights, strict=False, assign=True)
+    transformer.to(pipe.device)
+    transformer.pos_embed = transformer.pos_embed.to(pipe.dtype)
+    transformer.eval().requires_grad_(False)
+    metadata = replace(pipe.metadata, resolution=resolution)
+    return PerceptionPipeline(transformer, pipe.codec, pipe.scheduler_config, metadata)
+
+
+def _latent_size(resolution: int, downscale: int, patch_size: int) -> int:
+    if resolution % (downscale * patch_size):
+        raise InputError(
+            f"--resolution {resolution} does not divide by {downscale * patch_size}, the pixels of a token; choose "
+            f"{round(resolution / (downscale * patch_size)) * downscale * patch_size or downscale * patch_size}."
+        )
+    return resolution // downscale
