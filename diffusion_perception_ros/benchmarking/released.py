@@ -13,7 +13,7 @@ from diffusion_perception_ros.benchmarking.released_network import ReleasedTrans
 from diffusion_perception_ros.model.codec import ImageCodec
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import PerceptionOutput
-from diffusion_perception_ros.queries import Plan, Query, initial_latents, render
+from diffusion_perception_ros.queries import Plan, Query, draw_noise, initial_latents, render
 
 
 class ReleasedPipeline:
@@ -49,13 +49,14 @@ class ReleasedPipeline:
         """(1, 3, R, R), decoded."""
         device = self._pipe.device
         image, prompt = (self._codec.encode(render([view], device)[0][None]) for view in (query.image, query.prompt))
-        latents = initial_latents([query], image)
+        _, channels, height, width = image.shape
+        latents = initial_latents([query], image, draw_noise([query], (channels, height, width), device, image.dtype))
         label = torch.tensor([query.label], device=device)
         sampler = query.request.sampler
         scheduler = sampler.scheduler(self._pipe.scheduler_config)
         scheduler.set_timesteps(query.request.num_inference_steps)
         for timestep in scheduler.timesteps:
             output = self._network(torch.cat([image, prompt, latents], dim=1), timestep.to(device), label)
-            step = scheduler.step(output[:, : latents.shape[1]], timestep, latents)
+            step = scheduler.step(output[:, :channels], timestep, latents)
             latents = step.pred_original_sample if sampler.one_step else step.prev_sample
         return self._codec.decode(latents)
