@@ -70,9 +70,12 @@ def measure(name: str, options: str, args: argparse.Namespace, deadline: float) 
     print("$ diffusion-perception " + " ".join(command), flush=True)
     began = time.monotonic()
     limit = deadline - began
+    if limit < 1:
+        print("no time is left for it")
+        return False
     try:
         status = subprocess.run(
-            [sys.executable, "-m", "diffusion_perception_ros", *command], cwd=_ROOT, timeout=max(limit, 1), check=False
+            [sys.executable, "-m", "diffusion_perception_ros", *command], cwd=_ROOT, timeout=limit, check=False
         ).returncode
     except subprocess.TimeoutExpired:
         print(f"not finished after {limit:.0f} s, which was the time left")
