@@ -35,6 +35,24 @@ class TransformerOutput(BaseOutput):  # type: ignore[misc]  # diffusers is untyp
     sample: Tensor
 
 
+@dataclass(frozen=True)
+class Features:
+    """What the network makes of a batch before it writes its prediction.
+
+    Attributes:
+        condition: (B, D) of timestep and label.
+        tokens: (B, T, D) after each block that was asked for.
+        stem: What the convolutions before the transformer gave, (B, C, h, w), the finest resolution first; the latents
+            themselves without them.
+        compared: What the correlation compared of image and prompt, (B, C, h, w) each; None without one.
+    """
+
+    condition: Tensor
+    tokens: Sequence[Tensor]
+    stem: Sequence[Tensor]
+    compared: tuple[Tensor, Tensor] | None
+
+
 class PatchEmbed(nn.Module):
     """Patches to tokens with a convolution per task, chosen per sample by the class label.
 
@@ -272,16 +290,43 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         Raises:
             ValueError: ``hidden_states`` has another height or width.
         """
+        features = self.features(hidden_states, timestep, class_labels)
+        condition = features.condition
+        x = self._unpatchify(self.final_layer(features.tokens[-1], condition))
+        return TransformerOutput(sample=self.head(x, features.stem, features.compared, condition) if self.head else x)
+
+    def features(
+        self,
+        hidden_states: Tensor,
+        timestep: Tensor,
+        class_labels: Tensor,
+        layers: Sequence[int] | None = None,
+    ) -> Features:
+        """What decoders read that do without the prediction; see ``forward`` for the arguments.
+
+        Args:
+            hidden_states: See there.
+            timestep: See there.
+            class_labels: See there.
+            layers: The blocks after which tokens are wanted, in ascending order; none after the last of them is
+                computed. By default the last block of all.
+
+        Raises:
+            ValueError: ``hidden_states`` has another height or width.
+        """
         size = self.grid_size * self.patch_size
         if hidden_states.shape[-2:] != (size, size):
             raise ValueError(f"latents are {tuple(hidden_states.shape[-2:])}, this transformer takes {size}x{size}")
+        wanted = (len(self.blocks) - 1,) if layers is None else layers
         condition = self.t_embedder(timestep.reshape(-1)) + self.y_embedder(class_labels)
-        features, compared = self.stem(hidden_states, condition) if self.stem else ([hidden_states], None)
-        x = self.x_embedder(features[-1], self.kernel_of_label[class_labels]) + self.pos_embed
-        for block in self.blocks:
+        stem, compared = self.stem(hidden_states, condition) if self.stem else ([hidden_states], None)
+        x = self.x_embedder(stem[-1], self.kernel_of_label[class_labels]) + self.pos_embed
+        tokens = []
+        for i, block in enumerate(self.blocks[: wanted[-1] + 1]):
             x = block(x, condition)
-        x = self._unpatchify(self.final_layer(x, condition))
-        return TransformerOutput(sample=self.head(x, features, compared, condition) if self.head else x)
+            if i in wanted:
+                tokens.append(x)
+        return Features(condition, tokens, stem, compared)
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """(B, T, p*p*C) to (B, C, H, W)."""
