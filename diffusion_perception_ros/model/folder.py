@@ -182,6 +182,11 @@ def save_other_parts(
         "scheduler": ["diffusers", "DDIMScheduler"],
     }
     _write_json(folder / "model_index.json", index)
+    save_metadata(folder, metadata)
+
+
+def save_metadata(folder: Path, metadata: CheckpointMetadata) -> None:
+    """Write what the checkpoint declares about itself."""
     _write_json(folder / _METADATA_FILE, metadata.to_dict())
 
 

@@ -291,9 +291,13 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
             ValueError: ``hidden_states`` has another height or width.
         """
         features = self.features(hidden_states, timestep, class_labels)
+        return TransformerOutput(sample=self.predict(features))
+
+    def predict(self, features: Features) -> Tensor:
+        """From the features of the last block to (B, out_channels, sample_size, sample_size)."""
         condition = features.condition
         x = self._unpatchify(self.final_layer(features.tokens[-1], condition))
-        return TransformerOutput(sample=self.head(x, features.stem, features.compared, condition) if self.head else x)
+        return self.head(x, features.stem, features.compared, condition) if self.head else x
 
     def features(
         self,
@@ -322,10 +326,12 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         stem, compared = self.stem(hidden_states, condition) if self.stem else ([hidden_states], None)
         x = self.x_embedder(stem[-1], self.kernel_of_label[class_labels]) + self.pos_embed
         tokens = []
-        for i, block in enumerate(self.blocks[: wanted[-1] + 1]):
+        for i, block in enumerate(self.blocks):
             x = block(x, condition)
             if i in wanted:
                 tokens.append(x)
+            if i == wanted[-1]:
+                break
         return Features(condition, tokens, stem, compared)
 
     def _unpatchify(self, x: Tensor) -> Tensor:

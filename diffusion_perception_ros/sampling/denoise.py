@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffusion_perception_ros.model.transformer import DiTMoETransformer
+from diffusion_perception_ros.model.transformer import DiTMoETransformer, Features
 
 
 def denoise(
@@ -48,3 +49,25 @@ def denoise(
             return estimate
         latents = step.prev_sample
     return latents
+
+
+def first_features(
+    transformer: DiTMoETransformer,
+    scheduler: Any,
+    conditions: Tensor,
+    latents: Tensor,
+    class_labels: Tensor,
+    layers: Sequence[int],
+) -> Features:
+    """What the network makes of the first step, for a decoder that reads it; see ``denoise`` for the arguments.
+
+    Args:
+        transformer: See there.
+        scheduler: See there.
+        conditions: See there.
+        latents: See there.
+        class_labels: See there.
+        layers: The blocks that the decoder reads.
+    """
+    timestep = scheduler.timesteps[0].to(latents.device)
+    return transformer.features(torch.cat([conditions, latents], dim=1), timestep, class_labels, layers)

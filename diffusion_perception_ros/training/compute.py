@@ -14,7 +14,7 @@ from diffusion_perception_ros.model.transformer import DiTMoETransformer
 _FORWARD_AND_BACKWARD = 3
 
 
-def count_flops(network: nn.Module, *inputs: Tensor) -> int:
+def count_flops(network: nn.Module, *inputs: Any) -> int:
     """Floating-point operations of a forward pass; a multiplication with its addition is two.
 
     Matrix products and convolutions count, as in PyTorch's ``FlopCounterMode``; norms, activations and sums do not.
