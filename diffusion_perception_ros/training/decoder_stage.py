@@ -91,7 +91,8 @@ class DecoderStage(Stage[PerceptionDecoder]):
 
     def save(self, average: PerceptionDecoder, folder: Path) -> None:
         """See ``Stage``: the checkpoint with the decoder in it, for ``PerceptionPipeline.from_pretrained``."""
-        shutil.copytree(self.folder, folder, copy_function=_link, dirs_exist_ok=True)
+        notes = shutil.ignore_patterns("*.md", "*.csv")
+        shutil.copytree(self.folder, folder, ignore=notes, copy_function=_link, dirs_exist_ok=True)
         half = copy.deepcopy(average)
         cast(half, torch.float16)
         # A file that is linked is the checkpoint's own.
@@ -147,7 +148,7 @@ class DecoderStage(Stage[PerceptionDecoder]):
 
 
 def _link(source: str, target: str) -> None:
-    """A second name for weights, a copy of what is small: checkpoints are large, and weights are not changed in place."""
+    """A second name for weights, which are large and not changed in place; a copy of what is small."""
     if source.endswith(".safetensors"):
         try:
             os.link(source, target)
