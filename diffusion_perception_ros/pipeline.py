@@ -395,7 +395,7 @@ class PerceptionPipeline:
             conditions = torch.cat([image_latents, prompt_latents], dim=1)
             inputs = self.transformer, scheduler, conditions, initial_latents(batch, image_latents, noise), labels
             if self.decoder and self._reads_features(batch[0]):
-                features = first_features(*inputs, self.decoder.layers)
+                features = first_features(*inputs, self.decoder)
                 times.begin("decode")
                 images = list(self.decoder(labels, features).expand(-1, 3, -1, -1))
             else:

@@ -36,13 +36,12 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> argparse._Argumen
         "--codec",
         type=path,
         metavar="FOLDER",
-        help="an image codec for the same latents instead of the checkpoint's, such as a tiny autoencoder in diffusers' "
-        "layout, which is several times as fast",
+        help="an image codec for the same latents instead of the checkpoint's, such as a released tiny autoencoder",
     )
     group.add_argument(
         "--decoder",
         choices=("full", "latent", "features"),
-        help="what decodes the answers: the codec (full), or a decoder in the checkpoint's folder that reads latents, or "
+        help="what decodes the answers: the codec (full), or one in the checkpoint's folder, which reads latents, or "
         "the transformer's features after one step (default: the checkpoint's)",
     )
     return group

@@ -8,7 +8,7 @@ per-task patch embedding of Ravishankar et al., "Scaling Properties of Diffusion
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -305,6 +305,7 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         timestep: Tensor,
         class_labels: Tensor,
         layers: Sequence[int] | None = None,
+        stem: Callable[[Tensor, Tensor, Tensor], tuple[Sequence[Tensor], tuple[Tensor, Tensor] | None]] | None = None,
     ) -> Features:
         """What decoders read that do without the prediction; see ``forward`` for the arguments.
 
@@ -314,6 +315,8 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
             class_labels: See there.
             layers: The blocks after which tokens are wanted, in ascending order; none after the last of them is
                 computed. By default the last block of all.
+            stem: Takes the place of the convolutions before the transformer: of input, condition and labels, see
+                ``ThinStem``.
 
         Raises:
             ValueError: ``hidden_states`` has another height or width.
@@ -323,8 +326,11 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
             raise ValueError(f"latents are {tuple(hidden_states.shape[-2:])}, this transformer takes {size}x{size}")
         wanted = (len(self.blocks) - 1,) if layers is None else layers
         condition = self.t_embedder(timestep.reshape(-1)) + self.y_embedder(class_labels)
-        stem, compared = self.stem(hidden_states, condition) if self.stem else ([hidden_states], None)
-        x = self.x_embedder(stem[-1], self.kernel_of_label[class_labels]) + self.pos_embed
+        if stem:
+            given, compared = stem(hidden_states, condition, class_labels)
+        else:
+            given, compared = self.stem(hidden_states, condition) if self.stem else ([hidden_states], None)
+        x = self.x_embedder(given[-1], self.kernel_of_label[class_labels]) + self.pos_embed
         tokens = []
         for i, block in enumerate(self.blocks):
             x = block(x, condition)
@@ -332,7 +338,7 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
                 tokens.append(x)
             if i == wanted[-1]:
                 break
-        return Features(condition, tokens, stem, compared)
+        return Features(condition, tokens, given, compared)
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """(B, T, p*p*C) to (B, C, H, W)."""

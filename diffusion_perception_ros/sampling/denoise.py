@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffusion_perception_ros.model.decoders import PerceptionDecoder
 from diffusion_perception_ros.model.transformer import DiTMoETransformer, Features
 
 
@@ -57,7 +57,7 @@ def first_features(
     conditions: Tensor,
     latents: Tensor,
     class_labels: Tensor,
-    layers: Sequence[int],
+    decoder: PerceptionDecoder,
 ) -> Features:
     """What the network makes of the first step, for a decoder that reads it; see ``denoise`` for the arguments.
 
@@ -67,7 +67,8 @@ def first_features(
         conditions: See there.
         latents: See there.
         class_labels: See there.
-        layers: The blocks that the decoder reads.
+        decoder: Says which blocks, and may have a stem of its own.
     """
     timestep = scheduler.timesteps[0].to(latents.device)
-    return transformer.features(torch.cat([conditions, latents], dim=1), timestep, class_labels, layers)
+    model_input = torch.cat([conditions, latents], dim=1)
+    return transformer.features(model_input, timestep, class_labels, decoder.layers, decoder.stem)

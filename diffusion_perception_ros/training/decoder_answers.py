@@ -1,39 +1,103 @@
-"""What a checkpoint answers in one step, as a decoder reads it and as the codec's decoder shows it."""
+"""What a checkpoint is asked in one step, and what decoder and checkpoint make of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffusion_perception_ros.model.transformer import Features
+from diffusion_perception_ros.model.decoders import PerceptionDecoder
+from diffusion_perception_ros.model.transformer import DiTMoETransformer
 from diffusion_perception_ros.pipeline import PerceptionPipeline
-from diffusion_perception_ros.sampling.denoise import denoise
 from diffusion_perception_ros.sampling.samplers import SAMPLERS
 from diffusion_perception_ros.training.batches import Questions
 from diffusion_perception_ros.training.decoder_config import DecoderConfig
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Of a batch, task by task, of each the questions, then the labels.
+class Inputs:
+    """Of a batch: task by task, of each the questions, then the labels.
 
     Attributes:
         labels: (B,) class labels.
-        read: What the decoder reads: (B, C, h, w) latents or the features of its layers.
-        taught: (B, 3, R, R) what the codec's decoder makes of the same answer; None where nobody asks.
+        x: (B, 3 C, h, w) latents of image and prompt, and noise.
+        timestep: () the first of a sampler with trailing spacing.
     """
 
     labels: Tensor
-    read: Tensor | Features
-    taught: Tensor | None
+    x: Tensor
+    timestep: Tensor
 
 
-class Answers:
-    """Asks the checkpoint, which learns nothing from it.
+class Decoded(NamedTuple):
+    """What is made of it.
+
+    Attributes:
+        images: (B, 1 or 3, R, R) from the decoder.
+        output: (B, out_channels, h, w) of the transformer, which the codec decodes; None where nobody asks.
+        stem: The last features of a stem of the decoder's own and of the transformer's; None without.
+    """
+
+    images: Tensor
+    output: Tensor | None
+    stem: tuple[Tensor, Tensor] | None
+
+
+class _Fixed:
+    """A module that is neither trained nor saved nor copied with its user."""
+
+    def __init__(self, module: DiTMoETransformer) -> None:
+        self.module = module
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Fixed:
+        return self
+
+
+class DecoderNetwork(nn.Module):
+    """A decoder behind the transformer whose answers it decodes.
+
+    Args:
+        decoder: What is trained.
+        transformer: What is not.
+    """
+
+    def __init__(self, decoder: PerceptionDecoder, transformer: DiTMoETransformer) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self._fixed = _Fixed(transformer)
+
+    def forward(self, labels: Tensor, x: Tensor, timestep: Tensor | None = None, teaches: bool = False) -> Decoded:
+        """Decode a batch.
+
+        Args:
+            labels: (B,) class labels.
+            x: (B, 3 C, h, w) input of the transformer; for a decoder of latents (B, C, h, w) latents.
+            timestep: Of the input.
+            teaches: Whether the transformer's own output is wanted, too.
+        """
+        decoder, transformer = self.decoder, self._fixed.module
+        if timestep is None:
+            return Decoded(decoder(labels, x), None, None)
+        if decoder.stem is None:
+            last = len(transformer.blocks) - 1
+            layers = tuple(dict.fromkeys((*decoder.layers, last))) if teaches else decoder.layers
+            with torch.no_grad():
+                features = transformer.features(x, timestep, labels, layers)
+                output = transformer.predict(features) if teaches else None
+            return Decoded(decoder(labels, features), output, None)
+        with torch.no_grad():
+            taught = transformer.features(x, timestep, labels)
+            output = transformer.predict(taught) if teaches else None
+        features = transformer.features(x, timestep, labels, decoder.layers, decoder.stem)
+        return Decoded(decoder(labels, features), output, (features.stem[-1], taught.stem[-1]))
+
+
+class Asking:
+    """Asks the checkpoint as a user asks.
 
     Args:
         config: Of the run.
@@ -46,63 +110,40 @@ class Answers:
         self._scheduler = SAMPLERS["ddim_trailing"].scheduler(pipe.scheduler_config)
 
     @torch.no_grad()
-    def __call__(self, batch: Sequence[Questions], rng: np.random.Generator) -> Answer:
-        """One step from noise, or from zeros, on every question."""
-        loss, decoder, device = self.config.loss, self.config.decoder, self.pipe.device
-        counts = [questions.target.images.shape[:2] for questions in batch]
-        labels = torch.cat(
-            [
-                torch.tensor(self.config.tasks[questions.task].labels, device=device).repeat(count)
-                for questions, (count, _) in zip(batch, counts, strict=True)
-            ]
-        )
+    def inputs(self, batch: Sequence[Questions], rng: np.random.Generator) -> Inputs:
+        """Every question in one step from noise, or from zeros."""
+        self._scheduler.set_timesteps(1)
+        labels, x = [], []
+        for questions in batch:
+            own = self.config.tasks[questions.task].labels
+            count = len(questions.image)
+            pictures = torch.cat([questions.image, questions.prompt])
+            conditions = torch.cat(self.pipe.codec.encode(pictures).chunk(2), dim=1)
+            noise = rng.standard_normal((count, *self._latent(conditions)), dtype=np.float32)
+            noise[: round(self.config.loss.zeros_share * count)] = 0
+            asked = torch.cat([conditions, torch.from_numpy(noise).to(conditions)], dim=1)
+            x.append(asked.repeat_interleave(len(own), dim=0))
+            labels.append(torch.tensor(own, device=self.pipe.device).repeat(count))
+        return Inputs(torch.cat(labels), torch.cat(x), self._scheduler.timesteps[0].to(self.pipe.device))
+
+    @torch.no_grad()
+    def latents(self, batch: Sequence[Questions], inputs: Inputs, rng: np.random.Generator) -> Tensor:
+        """(B, C, h, w) for a decoder of latents: the checkpoint's answers, and the truth's own for some questions."""
+        truth = torch.cat([self.pipe.codec.encode(questions.target.images.flatten(0, 1)) for questions in batch])
+        is_true = torch.from_numpy(rng.random(len(truth)) < self.config.loss.truth_share).to(truth.device)
         is_half = self.config.precision == "bf16"
-        with torch.autocast(device.type, torch.bfloat16, enabled=is_half):
-            conditions = torch.cat([self._conditions(questions) for questions in batch])
-            noise = self._noise(counts, rng)
-            if decoder.kind == "features":
-                return self._features(conditions, noise, labels)
-            latents = self._denoise(conditions, noise, labels)
-            true = torch.cat([self.pipe.codec.encode(q.target.images.flatten(0, 1)) for q in batch])
-            is_true = torch.from_numpy(rng.random(len(latents)) < loss.truth_share).to(device)
-            latents = torch.where(is_true.view(-1, 1, 1, 1), true, latents).float()
-            return Answer(labels, latents, self.pipe.codec.decode(latents) if loss.distillation else None)
+        with torch.autocast(truth.device.type, torch.bfloat16, enabled=is_half):
+            output = self.pipe.transformer(inputs.x, inputs.timestep, inputs.labels).sample
+        return torch.where(is_true.view(-1, 1, 1, 1), truth, self.clean(output, inputs))
 
-    def _features(self, conditions: Tensor, noise: Tensor, labels: Tensor) -> Answer:
-        """The features, and what the rest of the network and the codec make of them."""
-        transformer, layers = self.pipe.transformer, self.config.decoder.layers
-        teaches = bool(self.config.loss.distillation)
-        last = len(transformer.blocks) - 1
-        wanted = tuple(dict.fromkeys((*layers, last))) if teaches else layers
-        self._scheduler.set_timesteps(1)
-        timestep = self._scheduler.timesteps[0].to(noise.device)
-        features = transformer.features(torch.cat([conditions, noise], dim=1), timestep, labels, wanted)
-        taught = None
-        if teaches:
-            output = transformer.predict(features)[:, : self.pipe.codec.latent_channels]
-            taught = self.pipe.codec.decode(
-                self._scheduler.step(output.float(), self._scheduler.timesteps[0], noise).pred_original_sample
-            )
-        tokens = features.tokens[: len(layers)]
-        return Answer(labels, Features(features.condition, tokens, features.stem, features.compared), taught)
+    @torch.no_grad()
+    def clean(self, output: Tensor, inputs: Inputs) -> Tensor:
+        """(B, C, h, w) latents that the transformer's output of one step amounts to."""
+        channels = self.pipe.codec.latent_channels
+        noise = inputs.x[:, -channels:]
+        step = self._scheduler.step(output[:, :channels].float(), self._scheduler.timesteps[0], noise)
+        clean: Tensor = step.pred_original_sample
+        return clean
 
-    def _denoise(self, conditions: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
-        self._scheduler.set_timesteps(1)
-        return denoise(self.pipe.transformer, self._scheduler, conditions, noise, labels, one_step=True)
-
-    def _conditions(self, questions: Questions) -> Tensor:
-        """(questions * labels, 2 C, h, w) latents of image and prompt."""
-        pictures = torch.cat([questions.image, questions.prompt])
-        latents = torch.cat(self.pipe.codec.encode(pictures).chunk(2), dim=1)
-        return latents.repeat_interleave(questions.target.images.shape[1], dim=0)
-
-    def _noise(self, counts: Sequence[Sequence[int]], rng: np.random.Generator) -> Tensor:
-        """(B, C, h, w), shared by the labels of a question."""
-        codec, device = self.pipe.codec, self.pipe.device
-        side = self.pipe.metadata.resolution // codec.downscale
-        noise = []
-        for count, num_labels in counts:
-            each = torch.from_numpy(rng.standard_normal((count, codec.latent_channels, side, side), dtype=np.float32))
-            each[: round(self.config.loss.zeros_share * count)] = 0
-            noise.append(each.repeat_interleave(num_labels, dim=0))
-        return torch.cat(noise).to(device)
+    def _latent(self, conditions: Tensor) -> tuple[int, int, int]:
+        return self.pipe.codec.latent_channels, conditions.shape[2], conditions.shape[3]

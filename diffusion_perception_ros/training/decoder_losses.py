@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diffusion_perception_ros.tasks import Target
 from diffusion_perception_ros.training.batches import Questions
 from diffusion_perception_ros.training.codec_losses import gradient_loss
-from diffusion_perception_ros.training.decoder_answers import Answers
+from diffusion_perception_ros.training.decoder_answers import Asking, Decoded
 from diffusion_perception_ros.training.decoder_config import DecoderConfig
 from diffusion_perception_ros.training.lookup import Offsets, offset_loss
 from diffusion_perception_ros.training.losses import find_image_loss
@@ -26,13 +26,13 @@ class DecoderLosses:
 
     Args:
         config: Of the run.
-        answers: Asks the checkpoint.
+        asking: Asks the checkpoint.
         offsets: Watches the lookup of the decoder.
     """
 
-    def __init__(self, config: DecoderConfig, answers: Answers, offsets: Offsets) -> None:
+    def __init__(self, config: DecoderConfig, asking: Asking, offsets: Offsets) -> None:
         self.config = config
-        self.answers = answers
+        self.asking = asking
         self.offsets = offsets
         self._image_losses = {name: find_image_loss(task.encoding()) for name, task in config.tasks.items()}
 
@@ -40,29 +40,47 @@ class DecoderLosses:
         self, network: nn.Module, batch: Sequence[Questions], rng: np.random.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and its parts without their weights."""
-        answer = self.answers(batch, rng)
-        images = network(answer.labels, answer.read).float().expand(-1, 3, -1, -1)
+        weights = self.config.loss
         shapes = [questions.target.images.shape[:2] for questions in batch]
         counts = [shape.numel() for shape in shapes]
-        taught = [None] * len(batch) if answer.taught is None else answer.taught.split(counts)
+        decoded, latents = self._decode(network, batch, rng)
+        images = decoded.images.float().expand(-1, 3, -1, -1).split(counts)
+        taught: Sequence[Tensor | None] = [None] * len(batch)
+        if weights.distillation and latents is not None:
+            with torch.no_grad():
+                taught = self.asking.pipe.codec.decode(latents).split(counts)
         offset = self.offsets.take()
-        looked = [None] * len(batch) if offset is None else offset.split(counts)
+        places: Sequence[Tensor | None] = [None] * len(batch) if offset is None else offset.split(counts)
 
-        total, parts = images.new_zeros(()), {}
-        for questions, shape, image, teacher, place in zip(
-            batch, shapes, images.split(counts), taught, looked, strict=True
-        ):
+        parts: dict[str, Tensor] = {}
+        total = images[0].new_zeros(())
+        for questions, shape, image, teacher, place in zip(batch, shapes, images, taught, places, strict=True):
             losses = self._of_task(questions, image.unflatten(0, shape))
             if teacher is not None:
-                error = image - teacher.float()
+                error = image - teacher
                 losses["distillation"] = (error.abs().mean(dim=(1, 2, 3)) + gradient_loss(error)).mean()
             if place is not None:
                 losses["lookup"] = offset_loss(place.unflatten(0, shape), questions).mean()
             share = shape.numel() / sum(counts) * self.config.tasks[questions.task].weight
             for name, loss in losses.items():
                 parts[f"{questions.task}_{name}"] = loss
-                total = total + share * getattr(self.config.loss, name) * loss
+                total = total + share * getattr(weights, name) * loss
+        if decoded.stem is not None:
+            own, wanted = (features.float() for features in decoded.stem)
+            parts["stem"] = (own - wanted).square().mean() / wanted.var()
+            total = total + weights.stem * parts["stem"]
         return total, parts
+
+    def _decode(
+        self, network: nn.Module, batch: Sequence[Questions], rng: np.random.Generator
+    ) -> tuple[Decoded, Tensor | None]:
+        """What the decoder makes of a batch, and the latents that the codec would decode."""
+        inputs = self.asking.inputs(batch, rng)
+        if self.config.decoder.kind == "latent":
+            latents = self.asking.latents(batch, inputs, rng)
+            return network(inputs.labels, latents), latents
+        decoded = network(inputs.labels, inputs.x, inputs.timestep, bool(self.config.loss.distillation))
+        return decoded, None if decoded.output is None else self.asking.clean(decoded.output, inputs)
 
     def _of_task(self, questions: Questions, images: Tensor) -> dict[str, Tensor]:
         """Against the truth, by kind, means over the questions."""

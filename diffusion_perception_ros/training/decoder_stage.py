@@ -20,10 +20,10 @@ from diffusion_perception_ros.model import folder as checkpoint_folder
 from diffusion_perception_ros.model.decoders import FULL, FeatureDecoder, LatentDecoder, PerceptionDecoder, save_decoder
 from diffusion_perception_ros.model.transformer import Features, cast
 from diffusion_perception_ros.pipeline import EMBEDDED, PerceptionPipeline
-from diffusion_perception_ros.tasks import channels_needed
+from diffusion_perception_ros.tasks import channels_needed, find_task
 from diffusion_perception_ros.training.cache import VALIDATION_SEED
 from diffusion_perception_ros.training.compute import count_flops
-from diffusion_perception_ros.training.decoder_answers import Answers
+from diffusion_perception_ros.training.decoder_answers import Asking, DecoderNetwork
 from diffusion_perception_ros.training.decoder_config import DecoderConfig
 from diffusion_perception_ros.training.decoder_losses import DecoderLosses
 from diffusion_perception_ros.training.lookup import Offsets
@@ -34,7 +34,7 @@ from diffusion_perception_ros.training.validation import badness, validate
 _SHEET_SCENES = 8
 
 
-class DecoderStage(Stage[PerceptionDecoder]):
+class DecoderStage(Stage[DecoderNetwork]):
     """The decoder.
 
     Args:
@@ -51,49 +51,55 @@ class DecoderStage(Stage[PerceptionDecoder]):
         self.folder = EMBEDDED if str(config.checkpoint) == "embedded" else config.checkpoint
         self.pipe = PerceptionPipeline.from_pretrained(self.folder, device, decoder=FULL)
         self._check_encodings()
-        self.network = self._make()
+        self.network = DecoderNetwork(self._make(), self.pipe.transformer)
 
     def sample_flops(self) -> int:
         """See ``Stage``."""
-        decoder = copy.deepcopy(self.network).to("meta")
-        sizes, transformer, codec = self.pipe.transformer.config, self.pipe.transformer, self.pipe.codec
+        decoder = copy.deepcopy(self.network.decoder).eval().to("meta")
+        transformer, codec = self.pipe.transformer.config, self.pipe.codec
+        side, width = transformer.sample_size, transformer.hidden_size
         with torch.device("meta"):
             label = torch.zeros(1, dtype=torch.long)
+            condition, x = torch.empty(1, width), torch.empty(1, transformer.in_channels, side, side)
             if not decoder.layers:
-                latent = torch.empty(1, codec.latent_channels, sizes.sample_size, sizes.sample_size)
-                return count_flops(decoder, label, latent)
-            tokens = [torch.empty(1, transformer.grid_size**2, sizes.hidden_size) for _ in decoder.layers]
-            sides = [sizes.sample_size // 2**level for level in range(sizes.stem_levels)]
-            widths = zip(decoder.config.stem_channels, sides, strict=False)
-            stem = [torch.empty(1, width, side, side) for width, side in widths]
-            one = torch.empty(1, max(decoder.config.compared_channels, 1), sizes.sample_size, sizes.sample_size)
-            return count_flops(decoder, label, Features(torch.empty(1, sizes.hidden_size), tokens, stem, (one, one)))
+                return count_flops(decoder, label, x[:, : codec.latent_channels])
+            flops, compared = 0, None
+            if decoder.stem:
+                flops = count_flops(decoder.stem, x, condition, label)
+                stem, compared = decoder.stem(x, condition, label)
+            else:
+                widths = enumerate(decoder.config.stem_channels)
+                stem = [torch.empty(1, channels, side >> level, side >> level) for level, channels in widths]
+                if decoder.config.compared_channels:
+                    compared = (torch.empty(1, decoder.config.compared_channels, side, side),) * 2
+            tokens = [torch.empty(1, (side // transformer.patch_size) ** 2, width) for _ in decoder.layers]
+            return flops + count_flops(decoder, label, Features(condition, tokens, stem, compared))
 
     def losses(self) -> LossFunction:
         """See ``Stage``."""
-        return DecoderLosses(self.config, Answers(self.config, self.pipe), Offsets(self.network))
+        return DecoderLosses(self.config, Asking(self.config, self.pipe), Offsets(self.network))
 
-    def validate(self, average: PerceptionDecoder) -> tuple[float, dict[str, float]]:
+    def validate(self, average: DecoderNetwork) -> tuple[float, dict[str, float]]:
         """See ``Stage``: metrics of one step, beside those of the codec's decoder under names such as ``full_epe``."""
-        metrics = validate(self._pipeline(average), self.held_out, 1)
+        metrics = validate(self._pipeline(average.decoder), self.held_out, 1)
         return badness(metrics), {**metrics, **{f"full_{name}": value for name, value in self._full.items()}}
 
     @cached_property
     def _full(self) -> dict[str, float]:
         return validate(self.pipe, self.held_out, 1)
 
-    def draw(self, average: PerceptionDecoder, step: int) -> Picture:
+    def draw(self, average: DecoderNetwork, step: int) -> Picture:
         """See ``Stage``."""
         count = min(_SHEET_SCENES, self.config.report.validation_scenes)
         side = self.config.resolution
         samples: list[Sample] = list(Scenes(count, VALIDATION_SEED, side, side))
-        return held_out_sheet(self._pipeline(average), samples, step)
+        return held_out_sheet(self._pipeline(average.decoder), samples, step)
 
-    def save(self, average: PerceptionDecoder, folder: Path) -> None:
+    def save(self, average: DecoderNetwork, folder: Path) -> None:
         """See ``Stage``: the checkpoint with the decoder in it, for ``PerceptionPipeline.from_pretrained``."""
         notes = shutil.ignore_patterns("*.md", "*.csv")
         shutil.copytree(self.folder, folder, ignore=notes, copy_function=_link, dirs_exist_ok=True)
-        half = copy.deepcopy(average)
+        half = copy.deepcopy(average.decoder)
         cast(half, torch.float16)
         # A file that is linked is the checkpoint's own.
         shutil.rmtree(folder / "decoders" / half.name, ignore_errors=True)
@@ -118,7 +124,14 @@ class DecoderStage(Stage[PerceptionDecoder]):
         }
         kind: type[PerceptionDecoder] = FeatureDecoder if head.kind == "features" else LatentDecoder
         if head.kind == "features":
-            own = {"layers": list(head.layers), "lookup_radius": head.lookup_radius}
+            names = [name for name in config.tasks if "next_image" in find_task(name).requires]
+            own = {
+                "layers": list(head.layers),
+                "lookup_radius": head.lookup_radius,
+                "thin_stem": head.thin_stem,
+                "correlation_radius": head.correlation_radius,
+                "matched_labels": [label for name in names for label in config.tasks[name].labels],
+            }
         else:
             own = {"blocks": head.blocks}
         with torch.random.fork_rng(devices=()):
@@ -128,7 +141,8 @@ class DecoderStage(Stage[PerceptionDecoder]):
             except ValueError as error:
                 raise InputError(f"decoder: {error}.") from None
         check_decoder(decoder, pipe.transformer, pipe.codec, pipe.metadata)
-        return decoder.train()
+        decoder.train()
+        return decoder
 
     def _check_encodings(self) -> None:
         config, metadata = self.config, self.pipe.metadata

@@ -11,6 +11,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from diffusion_perception_ros.model.codec import ImageCodec
+from diffusion_perception_ros.model.decoders.stem import ThinStem
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
 
 # What the codec's decoder is called where one is chosen: it serves every task.
@@ -27,10 +28,12 @@ class PerceptionDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         name: What users write.
         layers: Blocks of the transformer whose tokens it reads after one evaluation; empty for a decoder of latents,
             which come from any number of steps.
+        stem: What it puts in the place of the convolutions before the transformer, if anything.
     """
 
     name: ClassVar[str]
     layers: tuple[int, ...] = ()
+    stem: ThinStem | None  # no default: one of the class would hide the module of an instance
 
     @property
     def tasks(self) -> Mapping[str, Sequence[int]]:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from diffusion_perception_ros.model.codec import ImageCodec
 from diffusion_perception_ros.model.convolutions import ConditionedBlock, Lookup
 from diffusion_perception_ros.model.decoders.decoder import PerceptionDecoder
+from diffusion_perception_ros.model.decoders.matching import Matching
+from diffusion_perception_ros.model.decoders.stem import ThinStem
 from diffusion_perception_ros.model.transformer import DiTMoETransformer, Features
 
 
@@ -50,9 +52,14 @@ class FeatureDecoder(PerceptionDecoder):
             tokens' own grid.
         channels: At the finest resolution; twice as many at each coarser one. A multiple of 8.
         out_channels: 1, or 3 where a task's channels differ from each other.
+        in_channels: Of the network's input.
         stem_channels: Of the features of the convolutions before the transformer, the finest first; empty without.
         compared_channels: Of what their correlation compared, for a lookup at the finest resolution; 0 for none.
-        lookup_radius: Of that lookup, see ``Lookup``.
+        matched_labels: Class labels whose prompt is another image: for those alone anything is looked up.
+        lookup_radius: Of the lookup, see ``Lookup``; 0 for none.
+        thin_stem: Channels of a ``ThinStem`` at the finest resolution, which takes the place of those convolutions; 0
+            for none. A multiple of 8.
+        correlation_radius: Of the thin stem.
 
     Raises:
         ValueError: The image is no multiple of the finest resolution.
@@ -70,11 +77,17 @@ class FeatureDecoder(PerceptionDecoder):
         layers: Sequence[int],
         channels: int = 64,
         out_channels: int = 1,
+        in_channels: int = 12,
         stem_channels: Sequence[int] = (),
         compared_channels: int = 0,
+        matched_labels: Sequence[int] = (),
         lookup_radius: int = 0,
+        thin_stem: int = 0,
+        correlation_radius: int = 0,
     ) -> None:
         super().__init__()
+        if thin_stem and not stem_channels:
+            raise ValueError("thin_stem takes the place of convolutions that this transformer does not have")
         self.layers = tuple(layers)
         levels = len(self.layers)
         finest = grid_size * 2 ** (levels - 1)
@@ -88,12 +101,18 @@ class FeatureDecoder(PerceptionDecoder):
         self.reassemble = nn.ModuleList(
             Reassemble(hidden_size, width, scale) for width, scale in zip(widths, scales, strict=True)
         )
-        self.stem_in = nn.ModuleList(
-            nn.Conv2d(given, width, 1) for given, width in zip(stem_channels, widths, strict=False)
-        )
-        self.lookup: Lookup | None = None
-        if lookup_radius and compared_channels:
-            self.lookup = Lookup(channels, lookup_radius)
+        self.matching = Matching(matched_labels)
+        self.stem = None
+        given = list(stem_channels)
+        if thin_stem:
+            thin = [thin_stem * 2**level for level in range(len(given))]
+            self.stem = ThinStem(self.matching, in_channels, thin, given[-1], hidden_size, correlation_radius)
+            given = [*thin[:-1], given[-1]]
+            compared_channels = thin_stem // 2 if correlation_radius else 0
+        self.stem_in = nn.ModuleList(nn.Conv2d(own, width, 1) for own, width in zip(given, widths, strict=False))
+        if lookup_radius and not compared_channels:
+            raise ValueError("lookup_radius needs features that are compared, which a correlation gives")
+        self.lookup = Lookup(channels, lookup_radius) if lookup_radius else None
         self.fuse = nn.ModuleList(ConditionedBlock(width, hidden_size) for width in widths)
         self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairwise(widths))
         # At first no task differs from another, and what is not believed to have moved is looked for where it was.
@@ -112,6 +131,7 @@ class FeatureDecoder(PerceptionDecoder):
             "resolution": config.sample_size * codec.downscale,
             "grid_size": config.sample_size // config.patch_size,
             "hidden_size": config.hidden_size,
+            "in_channels": config.in_channels,
             "stem_channels": [config.stem_channels * 2**level for level in levels],
             "compared_channels": config.stem_channels // 2 if config.correlation_radius else 0,
         }
@@ -124,7 +144,7 @@ class FeatureDecoder(PerceptionDecoder):
             y = y if x is None else y + self.up[level](x)
             y = y + self.stem_in[level](answer.stem[level]) if len(self.stem_in) > level else y
             if not level and self.lookup and answer.compared:
-                y = self.lookup(y, *answer.compared)
+                y = self.matching.look(self.lookup, y, answer.compared, class_labels)
             x = self.fuse[level](y, answer.condition)
         assert x is not None
         images: Tensor = F.pixel_shuffle(self.conv_out(F.silu(self.norm(x))), self.block)

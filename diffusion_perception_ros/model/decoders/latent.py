@@ -57,6 +57,7 @@ class LatentDecoder(PerceptionDecoder):
         out_channels: int = 1,
     ) -> None:
         super().__init__()
+        self.stem = None
         labels = sorted(self.labels)
         self.downscale = downscale
         self.label_bias = nn.Embedding(len(labels), channels)
