@@ -11,7 +11,7 @@ from official_layouts import pix2gestalt
 
 from diffusion_perception_ros.evaluation.datasets import Pix2Gestalt
 from diffusion_perception_ros.model.metadata import TargetEncoding
-from diffusion_perception_ros.queries import render
+from diffusion_perception_ros.queries import View, render
 from diffusion_perception_ros.tasks import Picture, find_task
 from diffusion_perception_ros.tasks.geometry import Geometry
 from diffusion_perception_ros.training import regions
@@ -38,7 +38,8 @@ def test_regions_are_seen_as_the_pipeline_shows_them(tmp_path: Path, monkeypatch
     region = task.regions(REGION, Asked.visible_masks)[1]
     assert 0 < region.height < SIZE
     pictures = [Picture("image", "area", region=region), Picture("visible_mask", "nearest", 1, region=region)]
-    image, prompt = render(pictures, Asked(), Geometry(SIZE, SIZE, SIZE), CPU)  # type: ignore[arg-type]
+    views = [View(Asked(), picture, Geometry(SIZE, SIZE, SIZE), None) for picture in pictures]  # type: ignore[arg-type]
+    image, prompt = render(views, CPU)
     torch.testing.assert_close(focused.image[0] * 2 - 1, image, rtol=0, atol=1 / 255)
     assert torch.equal(focused.truth.visible[0].float() * 2 - 1, prompt[0])
     assert focused.truth.amodal.sum() > frames.truth.amodal.sum()

@@ -20,7 +20,7 @@ from diffusion_perception_ros.evaluation.datasets import FlyingChairs, Hypersim,
 from diffusion_perception_ros.evaluation.evaluate import evaluate, predict_with
 from diffusion_perception_ros.media.pictures import read_picture
 from diffusion_perception_ros.pipeline import PerceptionPipeline
-from diffusion_perception_ros.queries import render
+from diffusion_perception_ros.queries import View, render
 from diffusion_perception_ros.sampling.settings import SamplingSettings
 from diffusion_perception_ros.tasks import Picture, released_encodings
 from diffusion_perception_ros.tasks.geometry import Geometry
@@ -85,7 +85,8 @@ def test_pictures_and_prompts_are_resized_as_the_pipeline_does(tmp_path: Path, i
         image, next_image, visible_masks = sample.image, None, {1: instance.visible}
 
     pictures = [Picture("image", interpolation), Picture("visible_mask", "nearest", 1)]
-    image, prompt = render(pictures, Asked(), Geometry(height, width, SIZE), CPU)  # type: ignore[arg-type]
+    views = [View(Asked(), picture, Geometry(height, width, SIZE), None) for picture in pictures]  # type: ignore[arg-type]
+    image, prompt = render(views, CPU)
     torch.testing.assert_close(frames.image[0] * 2 - 1, image)
     assert torch.equal(frames.truth.visible[0].float() * 2 - 1, prompt[0])
     assert (frames.truth.amodal | ~frames.truth.visible).all()

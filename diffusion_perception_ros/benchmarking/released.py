@@ -43,7 +43,7 @@ class ReleasedPipeline:
         """See ``PerceptionPipeline.__call__``; without ``stage_ms``."""
         request = self._pipe.request(image, next_image, visible_masks, **arguments)
         plan = Plan(self._pipe.metadata, request)
-        return plan.decode(torch.cat([self._answer(query) for query in plan.queries]))
+        return plan.decode(plan.answers(torch.cat([self._answer(query) for query in plan.queries])))
 
     def _answer(self, query: Query) -> Tensor:
         """(1, 3, R, R), decoded."""

@@ -9,7 +9,7 @@ from diffusion_perception_ros.conversions import ImageError, MetricState, depth_
 from diffusion_perception_ros.conversions.results import METRIC_TOPICS
 from diffusion_perception_ros.frames.frame import stamp_of
 from diffusion_perception_ros.frames.intake import Intake, LiveFrame
-from diffusion_perception_ros.metric.anchor import MetricDepth, Reference
+from diffusion_perception_ros.metric.anchor import MetricAnchor, MetricDepth, Reference
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.ros.model import Model
 from diffusion_perception_ros.ros.outputs import Outputs
@@ -33,7 +33,7 @@ class MetricPublisher:
 
     def forget(self) -> None:
         """Begin anew: no scale from before is smoothed into one from now on."""
-        self._anchor = None
+        self._anchor: MetricAnchor | None = None
 
     def publish(
         self, frame: LiveFrame, output: PerceptionOutput, settings: NodeSettings, everything: bool
