@@ -1,7 +1,8 @@
 # make test   style, types and tests
 # make demo   scenes recorded, replayed and compared with the truth; bags, figures and a picture, in demo/
+# make benchmark   the figures of docs/benchmarks anew, on this machine's CPU; some nine minutes with nothing beside it
 #
-# Both set up what they need in .venv first. PYTHON=python3.12 chooses the interpreter.
+# All set up what they need in .venv first. PYTHON=python3.12 chooses the interpreter.
 
 ifndef PYTHON
 PYTHON := $(or $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -10,11 +11,11 @@ endif
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 PIP = .venv/bin/python -m pip install -qq --disable-pip-version-check --no-input --constraint constraints.txt
 
-.PHONY: test demo
+.PHONY: test demo benchmark
 
 # Small tensors: more threads cost more than they bring.
 test: export OMP_NUM_THREADS ?= 1
-test demo: export HF_HUB_OFFLINE = 1
+test demo benchmark: export HF_HUB_OFFLINE = 1
 
 test: .venv/installed-$(VERSION)
 	.venv/bin/ruff check --quiet
@@ -24,6 +25,9 @@ test: .venv/installed-$(VERSION)
 
 demo: .venv/installed-$(VERSION)
 	.venv/bin/diffusion-perception demo --out demo
+
+benchmark: .venv/installed-$(VERSION)
+	.venv/bin/python benchmark/figures.py
 
 # setuptools comes first, and without build isolation, so that it is the pinned one, too, and is not downloaded twice.
 .venv/installed-$(VERSION): .venv/python-$(VERSION) pyproject.toml setup.py setup.cfg constraints.txt

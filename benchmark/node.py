@@ -74,9 +74,9 @@ class Camera:
         """The next frame, a thirtieth of a second after the one before by its stamp."""
         self._stamp += 10**9 // 30
         self._message.header.stamp.sec, self._message.header.stamp.nanosec = divmod(self._stamp, 10**9)
-        before = self.node._inputs.intake.received
+        before = self.node._cameras[0].inputs.intake.received
         self._publisher.publish(self._message)
-        while self.node._inputs.intake.received == before:
+        while self.node._cameras[0].inputs.intake.received == before:
             time.sleep(0.0002)
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class Camera:
 
 def measure_taking(camera: Camera, count: int) -> list[float]:
     """Milliseconds from message to mailbox, with the worker idle."""
-    intake = camera.node._inputs.intake
+    intake = camera.node._cameras[0].inputs.intake
     times = []
     for _ in range(count):
         camera._stamp += 10**9 // 30
@@ -121,8 +121,8 @@ def measure_publishing(count: int) -> list[float]:
     times = []
     for _ in range(count):
         began = time.perf_counter()
-        camera.node._outputs.publish(image_results(header, image, output), everything=False)
-        camera.node._outputs.publish(flow_results(header, header["stamp"], output, 20.0), everything=False)
+        camera.node._outputs[""].publish(image_results(header, image, output), everything=False)
+        camera.node._outputs[""].publish(flow_results(header, header["stamp"], output, 20.0), everything=False)
         times.append(1e3 * (time.perf_counter() - began))
     camera.close()
     return times

@@ -21,15 +21,27 @@ from diffusion_perception_ros.model.official import OfficialCheckpoint
 from diffusion_perception_ros.model.random import SCHEDULER_CONFIG, random_codec, random_transformer
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
 from diffusion_perception_ros.predictions import PerceptionOutput
-from diffusion_perception_ros.queries import Plan, Query, View, draw_noise, initial_latents, render, split
+from diffusion_perception_ros.queries import (
+    Answers,
+    Plan,
+    Query,
+    View,
+    draw_noise,
+    initial_latents,
+    render,
+    split,
+    starting_latents,
+)
 from diffusion_perception_ros.request import Request, check_request, check_sample
 from diffusion_perception_ros.sampling.denoise import denoise
 from diffusion_perception_ros.sampling.samplers import SAMPLERS, check_steps
+from diffusion_perception_ros.sampling.warm_start import warm_start
 from diffusion_perception_ros.stage_times import StageTimes
 from diffusion_perception_ros.tasks import released_encodings
 
 Encode = Callable[[Sequence[View]], Tensor]
 Recall = Callable[[Sequence[View], Encode], Sequence[Tensor]]
+Refine = Callable[[Sequence[Plan], list[Answers]], list[Answers]]
 
 _EMBEDDED = Path(__file__).with_name("weights")
 
@@ -305,7 +317,9 @@ class PerceptionPipeline:
         return self.batch([request])[0]
 
     @torch.inference_mode()
-    def batch(self, requests: Sequence[Request], recall: Recall | None = None) -> list[PerceptionOutput]:
+    def batch(
+        self, requests: Sequence[Request], recall: Recall | None = None, refine: Refine | None = None
+    ) -> list[PerceptionOutput]:
         """Answer several requests at once: frames of several cameras, or several moments of one recording.
 
         What is equal in two of them is encoded once, and all their samples and decodings share batches, which on an
@@ -316,6 +330,7 @@ class PerceptionPipeline:
             requests: From ``request``.
             recall: Called with the views whose latents are needed, each once, and a function that encodes views: who
                 knows some of the latents has only the others encoded, see ``PerceptionStream``.
+            refine: Called with the plans of the requests and the network's answers, from which it may make others.
 
         Returns:
             A prediction for each request; the ``stage_ms`` of each are the whole batch's.
@@ -327,7 +342,9 @@ class PerceptionPipeline:
         plans = [Plan(self.metadata, request) for request in requests]
         images = self._answer([query for plan in plans for query in plan.queries], recall, times)
         parts = images.split([len(plan.queries) for plan in plans])
-        outputs = [plan.decode(part) for plan, part in zip(plans, parts, strict=True)]
+        answers = [plan.answers(part) for plan, part in zip(plans, parts, strict=True)]
+        answers = refine(plans, answers) if refine else answers
+        outputs = [plan.decode(answer) for plan, answer in zip(plans, answers, strict=True)]
         stage_ms = times.milliseconds()
         return [replace(output, stage_ms=stage_ms) for output in outputs]
 
@@ -350,14 +367,20 @@ class PerceptionPipeline:
             prompt_latents = torch.stack([latents[query.prompt.key] for query in batch])
             request = batch[0].request
             scheduler = request.sampler.scheduler(self.scheduler_config)
-            scheduler.set_timesteps(request.num_inference_steps)
+            initial, first = initial_latents(batch, image_latents, noise), 0
+            if request.start is None:
+                scheduler.set_timesteps(request.num_inference_steps)
+            else:
+                starts = starting_latents(batch)
+                initial, first = warm_start(scheduler, request.num_inference_steps, starts, initial)
             prediction = denoise(
                 self.transformer,
                 scheduler,
                 torch.cat([image_latents, prompt_latents], dim=1),
-                initial_latents(batch, image_latents, noise),
+                initial,
                 labels,
                 one_step=request.sampler.one_step,
+                first=first,
             )
             times.begin("decode")
             images = [image for part in prediction.split(self._codec_batch_size) for image in self.codec.decode(part)]

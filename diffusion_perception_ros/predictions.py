@@ -47,6 +47,7 @@ class PerceptionOutput:
             up to scale alone; None where it is known up to scale and shift.
         depth_metric: (H, W) float32 metres along Z, NaN where they are not representable; only from checkpoints that
             declare metric depth.
+        warm_started: Whether depth continues that of the frame before, see ``PerceptionStream``.
         extra: Fields of further registered tasks, by field name.
         stage_ms: How long it took, by stage: ``encode`` from the arguments to latents, ``denoise``, and ``decode`` from
             latents to these fields.
@@ -60,5 +61,6 @@ class PerceptionOutput:
     amodal: list[AmodalInstance] | None = None
     depth_median: float | None = None
     depth_metric: NDArray[np.float32] | None = None
+    warm_started: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
     stage_ms: Mapping[str, float] = field(default_factory=dict)

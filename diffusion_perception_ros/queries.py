@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_perception_ros.model.metadata import CheckpointMetadata
+from diffusion_perception_ros.model.metadata import CheckpointMetadata, TargetEncoding
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.request import Request
 from diffusion_perception_ros.tasks import DecodeContext, Picture, Task
 from diffusion_perception_ros.tasks.geometry import Geometry, image_to_tensor
+
+Answers = dict[str, Tensor]
+"""By task, (members, prompts, labels, 3, R, R) float32 images, nominally in [-1, 1]; mirrored ones are turned back."""
 
 _OUTPUT_FIELDS = {f.name for f in fields(PerceptionOutput)}
 
@@ -73,16 +76,18 @@ class Plan:
         request: The request.
 
     Attributes:
+        request: The request.
+        geometry: From its images to the network's square.
         queries: The samples: tasks, of each the members, then prompts, then labels.
     """
 
     def __init__(self, metadata: CheckpointMetadata, request: Request) -> None:
-        self._request = request
+        self.request = request
         self._contexts: list[tuple[Task, DecodeContext]] = []
         self._counts: list[int] = []
         self.queries: list[Query] = []
         height, width = request.image.shape[:2]
-        geometry = Geometry(height, width, metadata.resolution, request.resize)
+        geometry = self.geometry = Geometry(height, width, metadata.resolution, request.resize)
         for task in request.tasks:
             encoding = metadata.tasks[task.name]
             context = DecodeContext(
@@ -98,19 +103,29 @@ class Plan:
             self._contexts.append((task, context))
             self._counts.append(len(queries))
 
-    def decode(self, images: Tensor) -> PerceptionOutput:
-        """The prediction.
+    def encoding(self, task: str) -> TargetEncoding:
+        """The checkpoint's encoding of a task that is asked for."""
+        return next(context.encoding for asked, context in self._contexts if asked.name == task)
+
+    def answers(self, images: Tensor) -> Answers:
+        """What was said, by task.
 
         Args:
             images: (queries, 3, R, R), decoded.
         """
-        outputs: dict[str, Any] = {}
+        answers: Answers = {}
         for (task, context), answer in zip(self._contexts, images.split(self._counts), strict=True):
-            shape = self._request.ensemble_size, -1, len(context.encoding.labels)
-            members = answer.float().unflatten(0, shape)
-            if self._request.flip_members:
+            members = answer.float().unflatten(0, (self.request.ensemble_size, -1, len(context.encoding.labels)))
+            if self.request.flip_members:
                 members = torch.stack([task.unmirror(a) if m % 2 else a for m, a in enumerate(members)])
-            outputs |= task.decode(members, context)
+            answers[task.name] = members
+        return answers
+
+    def decode(self, answers: Answers) -> PerceptionOutput:
+        """The prediction."""
+        outputs: dict[str, Any] = {}
+        for task, context in self._contexts:
+            outputs |= task.decode(answers[task.name], context)
         extra = {name: outputs.pop(name) for name in outputs.keys() - _OUTPUT_FIELDS}
         return PerceptionOutput(**outputs, extra=extra)
 
@@ -180,6 +195,11 @@ def draw_noise(
         members = torch.stack([torch.randn(shape, generator=generator) for _ in range(ensemble_size)])
         noise[seed, ensemble_size] = members.to(device, dtype)
     return noise
+
+
+def starting_latents(queries: Sequence[Query]) -> Tensor:
+    """What requests of a warm start begin at: (len(queries), C, h, w) clean latents."""
+    return torch.stack([query.request.start[query.member] for query in queries if query.request.start is not None])
 
 
 def initial_latents(queries: Sequence[Query], image_latents: Tensor, noise: Noise) -> Tensor:

@@ -26,6 +26,9 @@ class Request:
         frame: What ``image`` is known by among its camera's frames: the same name always means the same pixels. None
             for no name: it is then known while the call lasts.
         next_frame: Likewise for ``next_image``.
+        segment: Frames of different segments do not follow each other: time began anew between them.
+        temporal: How depth continues the frame before, one of `TEMPORAL_MODES`.
+        start: (members, C, h, w) clean latents to start from, NaN where nothing is known; see `sampling.warm_start`.
     """
 
     image: NDArray[np.uint8]
@@ -42,11 +45,14 @@ class Request:
     camera: Hashable = None
     frame: Hashable = None
     next_frame: Hashable = None
+    segment: int = 0
+    temporal: str = "off"
+    start: Tensor | None = None
 
     @property
     def schedule(self) -> Hashable:
         """Which steps it takes; samples of equal schedules can share a batch."""
-        return self.sampler.name, self.num_inference_steps
+        return self.sampler.name, self.num_inference_steps, self.start is not None
 
 
 def check_request(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_perception_ros.predictions import PerceptionOutput
+from diffusion_perception_ros.temporal import check_temporal
 
 # Replays are set up, and may fail, before anything waits for torch.
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 # Flow is about two frames, and depth may be about a newer one.
 _FRAMES = 3
 
+_ABOUT_DEPTH = ("depth_relative", "depth_uncertainty", "depth_median", "depth_metric")
+
 Shelf = dict[Hashable, "Tensor"]
 
 
@@ -32,6 +35,12 @@ class PerceptionStream:
     The second frame of one pair is the first of the next: with a learned image codec, encoding it anew takes longer
     than a step of the transformer. What no frame changes, such as the prompt for depth, is encoded once in all. A
     camera's frames are forgotten when their size changes.
+
+    Depth can continue the frame before, by ``temporal`` of each request: as a moving average along the predicted flow
+    (``moving_average``), or from a warm start at the last prediction, moved along the flow (``warm_start``, which
+    measured worse: docs/temporal.md). The flow from one frame with depth to the next is taken from where it was asked
+    for, in the same call or the one before; else it is asked for beside what was asked. After a scene cut, and where
+    frames do not follow each other, depth begins anew.
 
     Args:
         pipe: The pipeline.
@@ -46,6 +55,10 @@ class PerceptionStream:
         self._constant: Shelf = {}
         self._cameras: dict[Hashable, OrderedDict[Hashable, Shelf]] = {}
         self._sizes: dict[Hashable, tuple[int, ...]] = {}
+        # Here, because it brings torch, which the pipeline has brought by now.
+        from diffusion_perception_ros.temporal.continuity import Continuity  # noqa: PLC0415
+
+        self._continuity = Continuity(pipe)
 
     def request(
         self,
@@ -56,6 +69,8 @@ class PerceptionStream:
         frame: Hashable,
         next_frame: Hashable = None,
         camera: Hashable = None,
+        segment: int = 0,
+        temporal: str = "off",
         **arguments: Any,
     ) -> Request:
         """What is asked about one frame, checked, for ``batch``. See ``PerceptionPipeline.__call__``.
@@ -68,13 +83,32 @@ class PerceptionStream:
                 always means the same pixels. None for a frame that does not come again.
             next_frame: Likewise for ``next_image``.
             camera: Whose frames these are, where there are several.
+            segment: Frames of different segments do not follow each other: time began anew between them.
+            temporal: How depth continues the frame before: ``off``, ``moving_average`` or ``warm_start``.
             arguments: The others of the pipeline's call.
 
         Raises:
             InputError: An argument is unusable.
         """
         request = self.pipe.request(image, next_image, visible_masks, **arguments)
-        return replace(request, camera=camera, frame=frame, next_frame=next_frame)
+        self.check_temporal(temporal, request)
+        return replace(request, camera=camera, frame=frame, next_frame=next_frame, segment=segment, temporal=temporal)
+
+    def check_temporal(self, temporal: str, request: Request) -> None:
+        """Refuse a way to continue that does not fit checkpoint and sampling.
+
+        Args:
+            temporal: See ``request``.
+            request: From the pipeline; the frame makes no difference.
+
+        Raises:
+            InputError: The message says why and what works.
+        """
+        check_temporal(temporal, tuple(self.pipe.metadata.tasks))
+        if temporal == "warm_start":
+            from diffusion_perception_ros.sampling.warm_start import check_warm_start  # noqa: PLC0415
+
+            check_warm_start(request.sampler, self.pipe.scheduler_config, request.num_inference_steps)
 
     def __call__(
         self,
@@ -104,17 +138,47 @@ class PerceptionStream:
             if self._sizes.setdefault(request.camera, size) != size:
                 self.reset(request.camera)
                 self._sizes[request.camera] = size
-        outputs = self.pipe.batch(requests, self._recall)
+        if any(request.temporal == "warm_start" for request in requests):
+            # Each starts from what was said of the one before.
+            outputs = [self._warm_started(request) for request in requests]
+        else:
+            outputs = self._together(requests)
         for frames in self._cameras.values():
             while len(frames) > _FRAMES:
                 frames.popitem(last=False)
         return outputs
+
+    def _together(self, requests: Sequence[Request]) -> list[PerceptionOutput]:
+        if all(request.temporal == "off" for request in requests):
+            self._continuity.reset(*{request.camera for request in requests})
+            return self.pipe.batch(requests, self._recall)
+        asked = [*requests, *self._continuity.missing_flows(requests)]
+        outputs = self.pipe.batch(asked, self._recall, self._continuity.refine)[: len(requests)]
+        return [
+            replace(output, warm_started=self._continuity.take_continued(request))
+            for output, request in zip(outputs, requests, strict=True)
+        ]
+
+    def _warm_started(self, request: Request) -> PerceptionOutput:
+        missing = self._continuity.missing_flows([request])
+        if missing:  # before the depth, which begins with it
+            self.pipe.batch(missing, self._recall, self._continuity.refine)
+        start = self._continuity.start(request)
+        if start is None:
+            return self._together([request])[0]
+        depth = tuple(task for task in request.tasks if task.name == "depth")
+        others = tuple(task for task in request.tasks if task.name != "depth")
+        parts = [replace(request, tasks=depth, start=start), *([replace(request, tasks=others)] if others else [])]
+        first, *rest = self.pipe.batch(parts, self._recall, self._continuity.refine)
+        about_depth = {name: getattr(first, name) for name in _ABOUT_DEPTH}
+        return replace(rest[0] if rest else first, **about_depth, warm_started=True)
 
     def reset(self, *cameras: Hashable) -> None:
         """Forget the frames of these cameras, or of all: their names begin anew."""
         for camera in cameras or tuple(self._cameras):
             self._cameras.pop(camera, None)
             self._sizes.pop(camera, None)
+            self._continuity.reset(camera)
 
     def _recall(self, views: Sequence[View], encode: Encode) -> list[Tensor]:
         """The latents of the views, of which those that are not known yet are encoded."""

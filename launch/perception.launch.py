@@ -41,11 +41,17 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(f"{name}_topic", default_value="", description=f"{text} Empty: not remapped.")
             for name, text in TOPICS.items()
         ),
+        DeclareLaunchArgument(
+            "cameras",
+            default_value="",
+            description="Names of several cameras, separated by commas: all topics are then below each name, and the "
+            "*_topic arguments too, as in image_topic:=image_raw for front/image_raw. Empty: as in params_file.",
+        ),
         DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node and of RViz."),
         DeclareLaunchArgument(
             "params_file",
             default_value=PathJoinSubstitution([share, "config", "embedded.yaml"]),
-            description="Parameters of the node; checkpoint, device, tasks and image_transport override them.",
+            description="Parameters of the node; checkpoint, device, tasks, cameras and image_transport override them.",
         ),
         DeclareLaunchArgument(
             "checkpoint", default_value="", description="'embedded' or a checkpoint folder. Empty: as in params_file."
@@ -98,12 +104,19 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return text
 
     sim_time = {"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)}
-    remappings = [(name, value(f"{name}_topic")) for name in TOPICS if value(f"{name}_topic")]
+    cameras = [camera.strip() for camera in value("cameras").split(",") if camera.strip()]
+    topics = {name: value(f"{name}_topic") for name in TOPICS if value(f"{name}_topic")}
+    remappings = [(camera + name, camera + topic) for camera in _prefixes(cameras) for name, topic in topics.items()]
+    for name, topic in topics.items():
+        if cameras and topic.startswith("/"):
+            raise RuntimeError(f"{name}_topic is {topic}, one topic for several cameras; give it without the slash.")
     # Without value_type, a checkpoint folder called 2024 would become a number.
     texts = ("checkpoint", "device", "image_transport")
     overrides = {name: ParameterValue(value(name), value_type=str) for name in texts if value(name)}
     if value("tasks"):
         overrides["tasks"] = [task.strip() for task in value("tasks").split(",")]
+    if cameras:
+        overrides["cameras"] = cameras
 
     node = LifecycleNode(
         package=PACKAGE,
@@ -128,6 +141,11 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     # The handlers come first, so that they miss nothing of the node.
     start = _autostart(node) if IfCondition(LaunchConfiguration("autostart")).evaluate(context) else []
     return [*start, node, rviz]
+
+
+def _prefixes(cameras: list[str]) -> list[str]:
+    """In front of all topics' names: one for each camera, or none for a single one."""
+    return [f"{camera}/" for camera in cameras] or [""]
 
 
 def _autostart(node: LifecycleNode) -> list[LaunchDescriptionEntity]:

@@ -144,8 +144,7 @@ class Rig:
 
     @property
     def _received(self) -> int:
-        inputs = self.node._inputs
-        return inputs.intake.received if inputs is not None else 0
+        return sum(camera.inputs.intake.received for camera in self.node._cameras)
 
     def wait(self, condition: Callable[[], Any], timeout: float = 60.0) -> None:
         end = time.monotonic() + timeout
@@ -165,14 +164,18 @@ class Rig:
 
     @property
     def drops(self) -> dict[str, int]:
-        return dict(self.node._inputs.intake.drops)
+        return dict(self.node._cameras[0].inputs.intake.drops)
 
     def diagnostics(self) -> dict[str, Any]:
         """The next report, by the last part of each status' name."""
+        return {status.name.rpartition(": ")[2]: status for status in self.report()}
+
+    def report(self) -> list[Any]:
+        """The statuses of the next report."""
         messages = self.received.get("/diagnostics") or self.subscribe("/diagnostics", DiagnosticArray)
         seen = len(messages)
         self.wait(lambda: len(messages) > seen)
-        return {status.name.rpartition(": ")[2]: status for status in messages[-1].status}
+        return list(messages[-1].status)
 
 
 def _spin(executor: Any) -> None:

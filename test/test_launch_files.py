@@ -19,8 +19,8 @@ RVIZ = ROOT / "rviz" / "perception.rviz"
 # What each file can be told, beside what it passes on to the files that it includes.
 ARGUMENTS = {
     "perception": {
-        "namespace", "params_file", "checkpoint", "device", "tasks", "image_transport", "use_sim_time", "autostart",
-        "log_level", "rviz", "rviz_config", "fixed_frame",
+        "namespace", "params_file", "checkpoint", "device", "tasks", "cameras", "image_transport", "use_sim_time",
+        "autostart", "log_level", "rviz", "rviz_config", "fixed_frame",
     },
     "replay": {"bag", "rate", "loop", "rviz"},
     "point_cloud": {"namespace", "color", "image_topic", "queue_size", "use_sim_time"},

@@ -150,7 +150,7 @@ def test_masks_find_their_frame_in_the_history(rig: MakeRig) -> None:
     r.publish("/visible_masks", image_message(START + 3 * PERIOD, np.zeros((3, 3), np.uint8), "mono8"))
     r.wait(lambda: r.drops.get("masks_size_mismatch") == 1)
     r.publish("/visible_masks", masks_message(START + 4 * PERIOD, 8))  # earlier than its frame
-    r.wait(lambda: r.node._inputs.intake._pending_labels.last is not None)
+    r.wait(lambda: r.node._cameras[0].inputs.intake._pending_labels.last is not None)
     r.image(START + 4 * PERIOD)
     r.wait(lambda: stamps(masks)[-1] == START + 4 * PERIOD)
 
@@ -181,14 +181,14 @@ def test_messages_that_cannot_be_joined_do_not_block_the_filters(rig: MakeRig) -
     r.publish(IMAGE_TOPIC, negative)
     r.image(0)
     r.image(0, topic="/image_next")
-    intake = r.node._inputs.intake
+    intake = r.node._cameras[0].inputs.intake
     broken = intake.add_pair
     intake.add_pair = None  # what an error in the callback would be
-    r.node._inputs._synchronizer._on_pair = lambda *_: 1 / 0
+    r.node._cameras[0].inputs._synchronizer._on_pair = lambda *_: 1 / 0
     r.image(START)
     r.image(START, topic="/image_next")
     r.wait(lambda: any("ZeroDivisionError" in log for log in r.logs))
-    r.node._inputs._synchronizer._on_pair = broken
+    r.node._cameras[0].inputs._synchronizer._on_pair = broken
     r.image(START + PERIOD)
     r.image(START + PERIOD, topic="/image_next")
     r.wait(lambda: stamps(flow) == [START + PERIOD])

@@ -50,9 +50,9 @@ class Metric:
     def frame(self, stamp: int, reference: Any = None) -> Any:
         """The status after a frame; its reference comes first."""
         if reference is not None:
-            before = self.rig.node._inputs.all[-1].received
+            before = self.rig.node._cameras[0].inputs.all[-1].received
             self.rig.publish("/depth_reference", reference)
-            self.rig.wait(lambda: self.rig.node._inputs.all[-1].received > before)
+            self.rig.wait(lambda: self.rig.node._cameras[0].inputs.all[-1].received > before)
         before = len(self.status)
         self.rig.image(stamp, picture(stamp, *SIZE))
         self.rig.wait(lambda: len(self.status) > before)

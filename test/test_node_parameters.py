@@ -78,7 +78,9 @@ def test_declared_with_type_range_and_description(rig: MakeRig) -> None:
         assert not descriptor.dynamic_typing
         assert r.node.get_parameter(declaration.name).value == declaration.default
         assert bool(len(descriptor.integer_range) + len(descriptor.floating_point_range)) == declaration.has_range
-    assert {d.name for d in DECLARATIONS if d.read_only} == {"checkpoint", "stable_diffusion", "device", "dtype"}
+    assert {d.name for d in DECLARATIONS if d.read_only} == {
+        "checkpoint", "stable_diffusion", "device", "dtype", "cameras",
+    }  # fmt: skip
     assert r.node.describe_parameter("seed").integer_range[0].to_value == 2**63 - 1
 
 

@@ -11,6 +11,8 @@ from node_rig import PERIOD, SECOND, START, BrightnessPipeline, Rig, picture, st
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
+from diffusion_perception_ros.pipeline import PerceptionPipeline
+
 MakeRig = Callable[..., Rig]
 
 
@@ -109,9 +111,9 @@ def test_simulated_time_that_jumps_back_forgets_everything(rig: MakeRig) -> None
     r.image(START)
     r.wait(lambda: len(depth) == 1)
     assert status[0].input_age_ms == pytest.approx(1000)
-    generation = r.node._inputs.intake.generation
+    generation = r.node._cameras[0].inputs.intake.generation
     clock(START - SECOND)
-    r.wait(lambda: r.node._inputs.intake.generation > generation)
+    r.wait(lambda: r.node._cameras[0].inputs.intake.generation > generation)
     r.image(START + PERIOD)  # the stamps alone would make a pair
     r.wait(lambda: len(depth) == 2)
     assert not flow
@@ -147,3 +149,21 @@ def test_a_frame_stays_as_it_was_while_it_is_computed(rig: MakeRig) -> None:
         expected = picture(stamp)[..., 0].astype(np.float32) / 255
         assert np.array_equal(np.frombuffer(bytes(message.data), np.float32).reshape(6, 8), expected)
     assert stamped(Image(), START).header.stamp.nanosec == 0
+
+
+def test_depth_that_continues_the_frame_before(rig: MakeRig) -> None:
+    """The status says of which frames that is true; nothing continues across a reset."""
+    r = rig("-p", "temporal:=moving_average", pipe=PerceptionPipeline.embedded("cpu")).up()
+    depth, status = r.subscribe("/depth/relative", Image), r.subscribe("/status", PerceptionStatus)
+    pixels = np.kron(picture(1), np.ones((8, 8, 1), np.uint8))
+    for i in range(4):
+        if i == 2:
+            r.node._cameras[0].inputs.intake.restart()
+        r.image(START + i * PERIOD, pixels)
+        r.arrived(depth, i + 1)
+        r.arrived(status, i + 1)
+    assert [message.warm_started for message in status] == [False, True, False, True]
+    accepted, reason = r.set(temporal="warm_start", sampler="one_step")
+    assert not accepted
+    assert "one_step" in reason
+    assert r.set(temporal="off") == (True, "")

@@ -27,7 +27,7 @@ def drive(node):
     time.sleep(0.2)
     assert node.trigger_configure().name == node.trigger_activate().name == "SUCCESS"
     from node_rig import image_message, picture
-    intake = node._inputs.intake
+    intake = node._cameras[0].inputs.intake
     for i in range(1000):
         intake.add_image(image_message(10**18 + i * 10**8, picture(i, 480, 640)))
         if i == 3:

@@ -13,6 +13,7 @@ from diffusion_perception_ros.cli.options import (
     sampling_arguments,
     task_names,
 )
+from diffusion_perception_ros.temporal import TEMPORAL_MODES
 
 if TYPE_CHECKING:
     from diffusion_perception_ros.replay import ReplaySettings
@@ -81,6 +82,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="frames predicted at once (default: 4 on a CPU, else 8); fewer need less memory",
     )
+    parser.add_argument(
+        "--temporal",
+        choices=TEMPORAL_MODES,
+        nargs="?",
+        const="moving_average",
+        default="off",
+        help="depth that continues the frame before, so that it flickers less (without a name: moving_average; "
+        "default: %(default)s)",
+    )
     result = parser.add_argument_group("output")
     result.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap", help="(default: mcap)")
     result.add_argument("--namespace", default="/perception", help="in front of all topics (default: /perception)")
@@ -120,6 +130,7 @@ def _settings(args: argparse.Namespace) -> ReplaySettings:
         **sampling_arguments(args, args.seed),
         storage=args.storage,
         namespace=args.namespace,
+        temporal=args.temporal,
         batch_size=args.batch,
         max_frame_gap=args.max_frame_gap,
         flow_color_range=args.flow_color_range,

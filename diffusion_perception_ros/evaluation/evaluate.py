@@ -97,10 +97,10 @@ def evaluate(
             if len(depths) < len(sequence):
                 missing["temporal"] += 1
                 continue
-            scores["temporal", None].append({"flicker": _flicker(np.stack(depths), sequence)})
+            scores["temporal", None].append(_flicker(np.stack(depths), sequence))
             if with_baselines:
                 truth = np.stack([sample.depth.depth for sample in sequence if sample.depth is not None])
-                scores["temporal", "ground_truth"].append({"flicker": _flicker(truth, sequence)})
+                scores["temporal", "ground_truth"].append(_flicker(truth, sequence))
     found = {task for task, _ in scores}
     ordered = [task for task in ("depth", "flow", "amodal", "normals", "temporal") if task in found]
     return Evaluation(
@@ -170,16 +170,17 @@ def _amodal_metrics(masks: Sequence[NDArray[np.bool_]], instances: Sequence[Inst
     return {name: _mean(name, each) for name in each[0]}
 
 
-def _flicker(depths: NDArray[np.float32], sequence: Sequence[Sample]) -> float:
+def _flicker(depths: NDArray[np.float32], sequence: Sequence[Sample]) -> Metrics:
     truth = [sample.depth for sample in sequence if sample.depth is not None]
     motion = [sample.flow for sample in sequence[:-1] if sample.flow is not None]
-    return depth_flicker(
+    arguments = (
         torch.from_numpy(depths),
         torch.from_numpy(np.stack([depth.depth for depth in truth])),
         torch.from_numpy(np.stack([depth.valid for depth in truth])),
         torch.from_numpy(np.stack([flow.flow for flow in motion])).movedim(-1, 1),
         torch.from_numpy(np.stack([flow.valid for flow in motion])),
     )
+    return {"flicker": depth_flicker(*arguments), "flicker_m": depth_flicker(*arguments, is_relative=False)}
 
 
 def _average(each: Sequence[Metrics]) -> Metrics:

@@ -210,12 +210,14 @@ def intersection_over_union(a: Tensor, b: Tensor) -> float:
     return int((a & b).sum()) / union if union else 1.0
 
 
-def depth_flicker(prediction: Tensor, target: Tensor, valid: Tensor, flow: Tensor, flow_valid: Tensor) -> float:
-    """How much the depth of a place changes from one frame to the next, relative to its true depth.
+def depth_flicker(
+    prediction: Tensor, target: Tensor, valid: Tensor, flow: Tensor, flow_valid: Tensor, *, is_relative: bool = True
+) -> float:
+    """How much the depth of a place changes from one frame to the next, relative to its true depth or in metres.
 
     The optical-flow-based warping metric (OPW) of Wang et al. 2023 (NVDS), with the true flow, and relative as the
     temporal alignment error of Chen et al. 2025 (Video Depth Anything) is: the mean of
-    |d(t+1)(x + flow) - d(t)(x)| / truth(t)(x).
+    |d(t+1)(x + flow) - d(t)(x)| / truth(t)(x), or without the division, in which what is far away weighs most.
     One scale and shift are fitted to the whole sequence, so that a scale that swings from frame to frame counts as
     flicker. Places really do get nearer and farther, so the truth has some flicker too: compare with that.
 
@@ -225,9 +227,10 @@ def depth_flicker(prediction: Tensor, target: Tensor, valid: Tensor, flow: Tenso
         valid: (T, H, W) bool, where ``target`` holds.
         flow: (T - 1, 2, H, W) pixels from each frame to the next.
         flow_valid: (T - 1, H, W) bool, the place is visible in the next frame.
+        is_relative: Whether to divide by the true depth.
 
     Returns:
-        A share of the depth; NaN where no place is visible twice.
+        A share of the depth, or metres; NaN where no place is visible twice.
     """
     target = torch.where(valid, target, 1).double()
     aligned = align_least_squares(prediction.double(), target, valid).clamp(min=MINIMUM_DEPTH)
@@ -240,7 +243,8 @@ def depth_flicker(prediction: Tensor, target: Tensor, valid: Tensor, flow: Tenso
     warped, weight = F.grid_sample(later, grid, align_corners=True).unbind(dim=1)
     # All four neighbours must be valid; the tolerance is for the rounding of their weights.
     seen = flow_valid & valid[:-1] & (weight > 1 - 1e-6)
-    return float(((warped - depth[:-1]).abs() / target[:-1])[seen].mean())
+    change = (warped - depth[:-1]).abs()
+    return float((change / target[:-1] if is_relative else change)[seen].mean())
 
 
 def _fit_affine(source: Tensor, target: Tensor) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -11,10 +12,13 @@ class Mailbox:
     """Slots, each with room for one item; what is not fetched in time is replaced and counted.
 
     Nothing queues up, so that whoever is slower than the input always works on the newest.
+
+    Args:
+        changed: Boxes with the same condition can be waited for together, see ``fetch_all``.
     """
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
+    def __init__(self, changed: threading.Condition | None = None) -> None:
+        self._changed = changed or threading.Condition()
         self._items: dict[str, Any] = {}
         self._replaced: Counter[str] = Counter()
         self._closed = False
@@ -37,10 +41,11 @@ class Mailbox:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closed, timeout)
-            if self._closed:
-                return {}
-            items, self._items = self._items, {}
-            return items
+            return self._take()
+
+    def _take(self) -> dict[str, Any]:
+        items, self._items = self._items, {}
+        return {} if self._closed else items
 
     def clear(self) -> None:
         """Throw away what waits, uncounted."""
@@ -64,3 +69,18 @@ class Mailbox:
         """How many items were replaced before anyone fetched them, by slot."""
         with self._changed:
             return Counter(self._replaced)
+
+
+def fetch_all(boxes: Sequence[Mailbox]) -> list[dict[str, Any]]:
+    """Take out everything, as soon as there is something in any of several boxes.
+
+    Args:
+        boxes: Of one condition.
+
+    Returns:
+        Items by slot, of each box; nothing once one of them is closed.
+    """
+    changed = boxes[0]._changed
+    with changed:
+        changed.wait_for(lambda: any(box._items or box._closed for box in boxes))
+        return [] if any(box._closed for box in boxes) else [box._take() for box in boxes]

@@ -65,6 +65,7 @@ class Engine:
         self._bag, self._topics, self._settings, self._writer = bag, topics, settings, writer
         self._stream = PerceptionStream(pipe)
         request = check_settings(pipe, settings)
+        self._stream.check_temporal(settings.temporal, request)
         self.tasks = tuple(task.name for task in request.tasks)
         self.batch_size = settings.batch_size or default_batch_size(str(pipe.device))
         self._steps = request.num_inference_steps
@@ -145,6 +146,8 @@ class Engine:
                 moment.labels if "amodal" in tasks else None,
                 frame=frame,
                 next_frame=second,
+                segment=frame.segment,
+                temporal=self._settings.temporal,
                 tasks=tasks,
                 **self._settings.arguments,
             )

@@ -75,7 +75,7 @@ class Recorder:
             self.results += 1
         if moment.camera_info is not None and output.depth_relative is not None:
             self._write("depth/camera_info", moment.camera_info, frame)
-        measured: dict[str, Any] = {}
+        measured: dict[str, Any] = {"warm_started": output.warm_started}
         if output.depth_metric is not None:
             measured["metric_state"] = MetricState.TRUSTED
         if self._settings.include_status:

@@ -25,6 +25,8 @@ class ReplaySettings(SamplingSettings):
         tasks: None for depth, flow and normals, and amodal where ``visible_masks_topic`` is given.
         storage: ``mcap`` or ``sqlite3``.
         namespace: Put in front of the output topics.
+        temporal: How depth continues the frame before: ``off``, ``moving_average`` or ``warm_start``. What is written
+            about a frame then depends on where the replay began.
         batch_size: How many frames are predicted at once; None for what suits the device.
         max_frame_gap: Frames further apart than this many seconds make no pair.
         flow_color_range: Displacement in pixels that has full saturation; None to choose by the first frame's size.
@@ -43,6 +45,7 @@ class ReplaySettings(SamplingSettings):
     tasks: tuple[str, ...] | None = None
     storage: str = "mcap"
     namespace: str = "/perception"
+    temporal: str = "off"
     batch_size: int | None = None
     max_frame_gap: float | None = None
     flow_color_range: float | None = None

@@ -1,4 +1,4 @@
-"""What /diagnostics says: the model, the inputs, the outputs and the metric scale, one status each."""
+"""What /diagnostics says: the model, and of each camera the inputs, the outputs and the metric scale."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from diffusion_perception_ros.conversions import MetricState
+from diffusion_perception_ros.ros.camera import Camera
 from diffusion_perception_ros.ros.inputs import Inputs
 from diffusion_perception_ros.ros.parameters import NodeSettings
-from diffusion_perception_ros.ros.worker import Worker
 
 _METRIC_MESSAGES = {
     MetricState.OFF: "off",
@@ -46,28 +46,29 @@ def input_status(name: str, inputs: Inputs, missing: list[str]) -> DiagnosticSta
     return status(f"{name}: inputs", level, " ".join(missing) or "receiving", values)
 
 
-def output_status(name: str, worker: Worker, inputs: Inputs, settings: NodeSettings) -> DiagnosticStatus:
+def output_status(name: str, camera: Camera, settings: NodeSettings) -> DiagnosticStatus:
     """How many results per second, how late they are, and what was dropped why."""
-    recent = list(worker.recent)
+    recent = list(camera.recent)
+    intake = camera.inputs.intake
     span = time.monotonic() - recent[0].when if recent else 0.0
     rate = len(recent) / span if span > 0 else 0.0
     values: dict[str, Any] = {
-        "frames received": inputs.intake.received,
-        "frames processed": worker.processed,
+        "frames received": intake.received,
+        "frames processed": camera.processed,
         "results per second": rate,
     }
     if recent:
         values["processing time (ms)"] = sum(done.total_ms for done in recent) / len(recent)
         values["input age (ms)"] = recent[-1].input_age_ms
-    values |= {f"dropped: {reason}": count for reason, count in sorted(inputs.intake.drops.items())}
+    values |= {f"dropped: {reason}": count for reason, count in sorted(intake.drops.items())}
     slow = settings.min_rate > 0 and rate < settings.min_rate
     message = f"{rate:.1f} results per second" + (f", fewer than {settings.min_rate:g}" if slow else "")
     return status(f"{name}: outputs", DiagnosticStatus.WARN if slow else DiagnosticStatus.OK, message, values)
 
 
-def metric_status(name: str, worker: Worker) -> DiagnosticStatus:
+def metric_status(name: str, camera: Camera) -> DiagnosticStatus:
     """Whether depth is anchored to metres, and if not, why."""
-    metric = worker.metric
+    metric = camera.metric
     withheld = metric.state not in (MetricState.OFF, MetricState.TRUSTED)
     values: dict[str, Any] = {"reference age (s)": metric.reference_age}
     if metric.fit is not None:

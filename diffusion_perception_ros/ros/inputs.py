@@ -27,25 +27,33 @@ class Source(NamedTuple):
     kind: Any
 
 
-def sources(node: LifecycleNode, settings: NodeSettings, tasks: Collection[str]) -> list[Source]:
+def sources(node: LifecycleNode, prefix: str, settings: NodeSettings, tasks: Collection[str]) -> list[Source]:
     """The topics that an active node subscribes to, ``image`` first.
 
     Args:
         node: The node, whose remappings count.
+        prefix: In front of the topics' names.
         settings: The transport, and whether second frames have a topic of their own.
         tasks: Those that may be asked for.
     """
+
+    def resolve(name: str, only_expand: bool = False) -> str:
+        topic: str = node.resolve_topic_name(prefix + name, only_expand=only_expand)
+        return topic
+
     kind, suffix = (CompressedImage, "/compressed") if settings.image_transport == "compressed" else (Image, "")
     # The base name is what gets remapped; a transport's topic does not follow by itself.
-    image = node.resolve_topic_name("image")
+    image, camera_info = resolve("image"), resolve("camera_info")
+    if camera_info == resolve("camera_info", only_expand=True):  # not remapped: the image topic's sibling
+        camera_info = image.rpartition("/")[0] + "/camera_info"
     found = [Source("image", image + suffix, kind)]
     if settings.pairing == "topics" and "flow" in tasks:
-        found.append(Source("image_next", node.resolve_topic_name("image_next") + suffix, kind))
-    found.append(Source("camera_info", _camera_info_topic(node, image), CameraInfo))
+        found.append(Source("image_next", resolve("image_next") + suffix, kind))
+    found.append(Source("camera_info", camera_info, CameraInfo))
     if "amodal" in tasks:
-        found.append(Source("visible_masks", node.resolve_topic_name("visible_masks"), Image))
+        found.append(Source("visible_masks", resolve("visible_masks"), Image))
     if "depth" in tasks:
-        found.append(Source("depth_reference", node.resolve_topic_name("depth_reference"), Image))
+        found.append(Source("depth_reference", resolve("depth_reference"), Image))
     return found
 
 
@@ -71,10 +79,11 @@ class Input:
 
 
 class Inputs:
-    """The subscriptions of an active node.
+    """The subscriptions of one camera of an active node.
 
     Args:
         node: The node.
+        prefix: In front of the topics' names.
         settings: Which topics and how they are joined.
         mailbox: Where work is put.
         tasks: Those that may be asked for.
@@ -86,6 +95,7 @@ class Inputs:
     def __init__(
         self,
         node: LifecycleNode,
+        prefix: str,
         settings: NodeSettings,
         mailbox: Mailbox,
         tasks: tuple[str, ...],
@@ -93,7 +103,8 @@ class Inputs:
         warn: Callable[[str, str], None],
         on_restart: Callable[[], None],
     ) -> None:
-        self._node, self._on_error, self._warn, self._on_restart = node, on_error, warn, on_restart
+        self._node, self._prefix = node, prefix
+        self._on_error, self._warn, self._on_restart = on_error, warn, on_restart
         self._warned_of_distortion = False
         self._synchronizer: Synchronizer | None = None
         self.intake = Intake(
@@ -116,7 +127,7 @@ class Inputs:
         }
         self.all: list[Input] = []
         try:
-            for source in sources(node, settings, tasks):
+            for source in sources(node, prefix, settings, tasks):
                 self._subscribe(source, callbacks[source.name])
         except Exception:
             self.destroy()
@@ -182,7 +193,7 @@ class Inputs:
         sentence = f"no data on {source.topic} ({source.name}) for {silence:.0f} s: "
         publishers = self._node.get_publishers_info_by_topic(source.topic)
         if not publishers:
-            return sentence + f"nobody publishes it; remap {source.name} or start its publisher."
+            return sentence + f"nobody publishes it; remap {self._prefix}{source.name} or start its publisher."
         types = sorted({publisher.topic_type for publisher in publishers} - {source.kind})
         if types:
             return sentence + f"it is published as {', '.join(types)}, but {source.kind} is expected."
@@ -194,14 +205,6 @@ class Inputs:
                 return sentence + f"the quality of service of {publisher.node_name} does not fit ({reason})."
         count = f"{len(publishers)} publisher{'s' if len(publishers) > 1 else ''}"
         return sentence + f"it has {count} and the quality of service fits, but no message arrives."
-
-
-def _camera_info_topic(node: LifecycleNode, image_topic: str) -> str:
-    """As remapped, else the image topic's sibling."""
-    topic: str = node.resolve_topic_name("camera_info")
-    if topic != node.resolve_topic_name("camera_info", only_expand=True):
-        return topic
-    return image_topic.rpartition("/")[0] + "/camera_info"
 
 
 def _type_name(kind: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ class Model:
             aligner="standardize",
             **settings.sampling.arguments,
         )
+        self._stream.check_temporal(settings.temporal, request)
         encoding = self._metadata.tasks.get("amodal")
         if settings.amodal_threshold and (encoding is None or "threshold" not in encoding.parameters):
             raise InputError(f"amodal.threshold has no meaning for checkpoint {self._metadata.name!r}; set it to 0.0.")
@@ -108,36 +109,57 @@ class Model:
 
     def warm_up(self, settings: NodeSettings) -> None:
         """Predict once, so that the first frame takes no longer than the others, and what cannot work fails here."""
-        self.predict(_BLACK, _BLACK, _OBJECT, self.tasks(settings), settings)
+        requests = [
+            self.request(_BLACK, _BLACK, _OBJECT, self.tasks(settings), settings, camera=camera)
+            for camera in settings.cameras
+        ]
+        self.predict(requests, settings)
+        self._stream.reset()
 
-    def predict(
+    def request(
         self,
         image: NDArray[np.uint8],
         next_image: NDArray[np.uint8] | None,
         visible_masks: NDArray[np.integer[Any]] | None,
         tasks: tuple[str, ...],
         settings: NodeSettings,
+        camera: str,
         frame: Hashable = None,
         next_frame: Hashable = None,
-    ) -> PerceptionOutput:
-        """See ``PerceptionStream.__call__``.
+        segment: int = 0,
+    ) -> Request:
+        """See ``PerceptionStream.request``.
 
         Raises:
             InputError: The pipeline refuses the arguments.
+        """
+        return self._stream.request(
+            image,
+            next_image,
+            visible_masks,
+            camera=camera,
+            frame=frame,
+            next_frame=next_frame,
+            segment=segment,
+            temporal=settings.temporal,
+            tasks=tasks,
+            **settings.sampling.arguments,
+        )
+
+    def forget(self, camera: str) -> None:
+        """What came before has nothing to do with what comes now."""
+        self._stream.reset(camera)
+
+    def predict(self, requests: Sequence[Request], settings: NodeSettings) -> list[PerceptionOutput]:
+        """Answer all requests in one batch; see ``PerceptionStream.batch``.
+
+        Raises:
             CancelledError: ``cancel`` was called.
             DeviceMemoryError: It does not fit; the next prediction is computed in smaller batches.
         """
         self._apply(settings)
         try:
-            return self._stream(
-                image,
-                next_image,
-                visible_masks,
-                frame=frame,
-                next_frame=next_frame,
-                tasks=tasks,
-                **settings.sampling.arguments,
-            )
+            return self._stream.batch(requests)
         except torch.cuda.OutOfMemoryError:
             self.pipe.max_batch_size = max(1, self.pipe.max_batch_size // 2)
             self.degraded_reason = f"batches of {self.pipe.max_batch_size}, because the device ran out of memory"

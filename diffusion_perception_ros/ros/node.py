@@ -17,6 +17,7 @@ from std_srvs.srv import Trigger
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.frames.mailbox import Mailbox
 from diffusion_perception_ros.ros import diagnostics
+from diffusion_perception_ros.ros.camera import Camera
 from diffusion_perception_ros.ros.declare import ParameterStore
 from diffusion_perception_ros.ros.inputs import Inputs, sources
 from diffusion_perception_ros.ros.model import Model
@@ -50,8 +51,9 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there
         self._failure = ""
         self._warned_at: dict[str, float] = {}
         self._model: Model | None = None
-        self._outputs: Outputs | None = None
-        self._inputs: Inputs | None = None
+        # By camera; a single one has no name.
+        self._outputs: dict[str, Outputs] = {}
+        self._cameras: list[Camera] = []
         self._worker: Worker | None = None
         self._choices: Choices | None = None
         self._store = ParameterStore(self)
@@ -76,10 +78,11 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there
             self._model = Model.load(settings)
             if settings.device == "auto" and self._model.pipe.device.type == "cpu":
                 self.get_logger().warning("device is auto and there is no CUDA GPU: running on the CPU.")
-            self._outputs = Outputs(self, self._model.tasks(settings))
+            for camera in settings.cameras:
+                outputs = self._outputs[camera] = Outputs(self, _prefix(camera), self._model.tasks(settings))
+                for source in sources(self, _prefix(camera), settings, outputs.tasks):
+                    declare_overrides(self, source.topic, "subscription", input_qos())
             self._choices = self._choices_for(settings)
-            for source in sources(self, settings, self._outputs.tasks):
-                declare_overrides(self, source.topic, "subscription", input_qos())
             self._model.warm_up(settings)
             if self._model.pipe.metadata.is_random:
                 self.get_logger().warning("the checkpoint is random: its predictions mean nothing.")
@@ -140,34 +143,41 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there
 
     def _start(self) -> None:
         assert self._model is not None
-        assert self._outputs is not None
         assert self._choices is not None
-        settings = self._choices.settings
-        mailbox = Mailbox()
-        self._inputs = Inputs(
-            self, settings, mailbox, self._outputs.tasks, self._callback_failed, self._warn, self._report_restart
-        )
-        self._worker = Worker(
-            self._model, self._outputs, self._inputs.intake, mailbox, self._current_choices, self._now, self._warn
-        )
+        settings, changed = self._choices.settings, threading.Condition()
+        for name, outputs in self._outputs.items():
+            mailbox = Mailbox(changed)
+            inputs = Inputs(
+                self,
+                _prefix(name),
+                settings,
+                mailbox,
+                outputs.tasks,
+                self._callback_failed,
+                self._warn,
+                self._report_restart,
+            )
+            self._cameras.append(Camera(name, self._model, inputs, mailbox, outputs, self._now, self._warn))
+        self._worker = Worker(self._model, self._cameras, self._current_choices, self._warn)
         self._worker.start()
 
     def _stop(self) -> None:
         with self._lock:
-            if self._inputs is not None:
-                self._inputs.destroy()
+            for camera in self._cameras:
+                camera.inputs.destroy()
             if self._worker is not None:
                 self._worker.stop()
-            self._inputs = self._worker = None
+            self._cameras, self._worker = [], None
 
     def _release(self) -> None:
         with self._lock:
             self._stop()
-            if self._outputs is not None:
-                self._outputs.destroy()
+            for outputs in self._outputs.values():
+                outputs.destroy()
             if self._model is not None:
                 self._model.release()
-            self._model = self._outputs = self._choices = None
+            self._outputs = {}
+            self._model = self._choices = None
 
     def _current_choices(self) -> Choices:
         assert self._choices is not None
@@ -177,8 +187,11 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there
         """Hold settings against the checkpoint and the topics there are."""
         assert self._model is not None
         request = self._model.check(settings)
-        known = self._outputs.tasks if self._outputs is not None else ()
-        extra = [task for task in self._model.tasks(settings) if task not in known]
+        extra = [
+            task
+            for task in self._model.tasks(settings)
+            if any(task not in outputs.tasks for outputs in self._outputs.values())
+        ]
         if extra:
             raise InputError(
                 f"tasks names {extra[0]!r}, which has no topics yet; clean up and configure the node again."
@@ -218,20 +231,19 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there
         return SetParametersResult(successful=True)
 
     def _on_reset(self, _: Any, response: Any) -> Any:
-        inputs = self._inputs
-        response.success = inputs is not None
-        response.message = "the node is not active" if inputs is None else "forgot the past"
-        if inputs is not None:
-            inputs.intake.restart()
+        cameras = self._cameras
+        response.success = bool(cameras)
+        response.message = "forgot the past" if cameras else "the node is not active"
+        for camera in cameras:
+            camera.inputs.intake.restart()
         return response
 
     def _on_time_jump(self, _: Any) -> None:
-        inputs = self._inputs
-        if inputs is not None:
-            inputs.intake.restart()
+        for camera in self._cameras:
+            camera.inputs.intake.restart()
 
     def _report_restart(self) -> None:
-        if self._inputs is not None:
+        if self._cameras:
             self.get_logger().info("time began anew: frames, masks, references and scale from before are forgotten.")
 
     def _callback_failed(self, error: Exception) -> None:
@@ -255,26 +267,20 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there
     def _publish_diagnostics(self) -> None:
         name = self.get_fully_qualified_name().lstrip("/")
         statuses = [self._model_status(name)]
-        if self._inputs is not None and self._worker is not None and self._choices is not None:
-            settings = self._choices.settings
-            missing = self._inputs.missing(settings.missing_input_timeout, self._needed(settings))
+        if self._worker is not None and self._choices is not None:
+            settings, missing = self._choices.settings, []
+            for camera in self._cameras:
+                silent = camera.inputs.missing(settings.missing_input_timeout, _needed(camera, settings))
+                missing += silent
+                about = f"{name}/{camera.name}".rstrip("/")
+                statuses += [
+                    diagnostics.input_status(about, camera.inputs, silent),
+                    diagnostics.output_status(about, camera, settings),
+                    diagnostics.metric_status(about, camera),
+                ]
             if missing:
                 self._warn("missing", " ".join(missing))
-            statuses += [
-                diagnostics.input_status(name, self._inputs, missing),
-                diagnostics.output_status(name, self._worker, self._inputs, settings),
-                diagnostics.metric_status(name, self._worker),
-            ]
         self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), statuses))
-
-    def _needed(self, settings: NodeSettings) -> set[str]:
-        """The inputs without which something that is wanted cannot be computed."""
-        needed = {"image", "image_next"}
-        if settings.scale_source == "reference":
-            needed.add("depth_reference")
-        if self._outputs is not None and "amodal" in self._outputs.wanted_tasks(metric=False):
-            needed.add("visible_masks")
-        return needed
 
     def _model_status(self, name: str) -> DiagnosticStatus:
         model = self._model
@@ -294,6 +300,20 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there
         elif model.degraded_reason:
             level, message = DiagnosticStatus.WARN, model.degraded_reason
         return diagnostics.status(f"{name}: model", level, message, values, str(values.get("device", "")))
+
+
+def _prefix(camera: str) -> str:
+    return f"{camera}/" if camera else ""
+
+
+def _needed(camera: Camera, settings: NodeSettings) -> set[str]:
+    """The inputs without which something that is wanted cannot be computed."""
+    needed = {"image", "image_next"}
+    if settings.scale_source == "reference":
+        needed.add("depth_reference")
+    if "amodal" in camera.outputs.wanted_tasks(metric=False):
+        needed.add("visible_masks")
+    return needed
 
 
 def _sentence(error: Exception) -> str:

@@ -17,17 +17,18 @@ STATUS = "status"
 
 
 class Outputs:
-    """The lifecycle publishers of a node.
+    """The lifecycle publishers of one camera.
 
     Args:
         node: The node.
+        prefix: In front of the topics' names.
         tasks: The tasks whose topics are needed.
 
     Attributes:
         tasks: Those of them that have topics.
     """
 
-    def __init__(self, node: LifecycleNode, tasks: Collection[str]) -> None:
+    def __init__(self, node: LifecycleNode, prefix: str, tasks: Collection[str]) -> None:
         self._node = node
         self._topics = {task: topics for task, topics in TASK_TOPICS.items() if task in tasks}
         self.tasks = tuple(self._topics)
@@ -39,9 +40,9 @@ class Outputs:
         self._publishers: dict[str, Any] = {}
         try:
             for topic, kind in types.items():
-                declare_overrides(node, node.resolve_topic_name(topic), "publisher", output_qos())
+                declare_overrides(node, node.resolve_topic_name(prefix + topic), "publisher", output_qos())
                 self._publishers[topic] = node.create_lifecycle_publisher(
-                    message_class(kind), topic, output_qos(), qos_overriding_options=overridable()
+                    message_class(kind), prefix + topic, output_qos(), qos_overriding_options=overridable()
                 )
         except Exception:
             self.destroy()

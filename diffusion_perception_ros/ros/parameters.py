@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.metric.anchor import AnchorSettings
 from diffusion_perception_ros.sampling.settings import SamplingSettings
+from diffusion_perception_ros.temporal import TEMPORAL_MODES
 
 Value = bool | int | float | str | list[str]
 
 ALL_TASKS = "all"
 EMBEDDED = "embedded"
+_CAMERA = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 _TYPE_NAMES = {bool: "bool", int: "integer", float: "double", str: "string", list: "string array"}
 
 
@@ -64,8 +67,8 @@ class Declaration:
             value = value.split(",") if isinstance(value, str) else value
             texts = isinstance(value, Sequence) and all(isinstance(text, str) for text in value)
             value = [text.strip() for text in value] if texts else value
-            if not texts or not value or not all(value):
-                raise InputError(f"{self.name} is {value!r}; it must be a list of names such as {self.default}.")
+            if not texts or not value or not (all(value) or value == self.default):
+                raise InputError(f"{self.name} is {value!r}; it must be a list of names.")
             return list(value)
         if type(value) is not kind:
             raise InputError(f"{self.name} is {value!r}; it must be of type {self.type_name}.")
@@ -104,6 +107,13 @@ DECLARATIONS: tuple[Declaration, ...] = (
         read_only=True,
     ),
     Declaration("tasks", [ALL_TASKS], "Of `depth`, `flow`, `amodal`, `normals`; `all` is what the checkpoint knows."),
+    Declaration(
+        "cameras",
+        [""],
+        "Several cameras, which share the weights and each batch: all topics are then below each name, as in "
+        "`front/image`. Empty for one, without a name.",
+        read_only=True,
+    ),
     Declaration("sampler", "", "Name of the sampler; empty for the checkpoint's."),
     Declaration("num_inference_steps", 0, "Denoising steps; 0 for the checkpoint's.", maximum=1000),
     Declaration("ensemble_size", 1, "Ensemble members; 3 and more give an uncertainty.", minimum=1, maximum=64),
@@ -150,6 +160,12 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "`compressed` subscribes to `image/compressed` (JPEG or PNG).",
         choices=("raw", "compressed"),
         while_inactive=True,
+    ),
+    Declaration(
+        "temporal",
+        "off",
+        "Depth continues the frame before, so that it flickers less; flow is then computed even where nobody wants it.",
+        choices=TEMPORAL_MODES,
     ),
     Declaration("max_rate", 0.0, "Results per second, at most; 0 for no limit.", maximum=1000),
     Declaration(
@@ -222,6 +238,7 @@ class NodeSettings:
     device: str
     dtype: str
     tasks: tuple[str, ...] | None
+    cameras: tuple[str, ...]
     sampling: SamplingSettings
     pairing: str
     flow_pair: str
@@ -229,6 +246,7 @@ class NodeSettings:
     sync_slop: float
     sync_queue_size: int
     image_transport: str
+    temporal: str
     max_rate: float | None
     max_input_age: float | None
     lazy: bool
@@ -277,6 +295,7 @@ def settings_from(values: Mapping[str, Any]) -> NodeSettings:
         device=read["device"],
         dtype=read["dtype"],
         tasks=None if tasks == (ALL_TASKS,) else tasks,
+        cameras=_cameras(read["cameras"]),
         sampling=SamplingSettings(
             num_inference_steps=read["num_inference_steps"] or None,
             sampler=read["sampler"] or None,
@@ -291,6 +310,7 @@ def settings_from(values: Mapping[str, Any]) -> NodeSettings:
         sync_slop=read["sync_slop"],
         sync_queue_size=read["sync_queue_size"],
         image_transport=read["image_transport"],
+        temporal=read["temporal"],
         max_rate=read["max_rate"] or None,
         max_input_age=read["max_input_age"] or None,
         lazy=read["lazy"],
@@ -311,6 +331,15 @@ def settings_from(values: Mapping[str, Any]) -> NodeSettings:
         missing_input_timeout=read["diagnostics.missing_input_timeout"],
         min_rate=read["diagnostics.min_rate"],
     )
+
+
+def _cameras(names: list[str]) -> tuple[str, ...]:
+    for name in names:
+        if names != [""] and not _CAMERA.fullmatch(name):
+            raise InputError(f"cameras has {name!r}; use letters, digits and underscores, as in topic names.")
+        if names.count(name) > 1:
+            raise InputError(f"cameras has {name!r} twice; name each camera once.")
+    return tuple(names)
 
 
 def markdown_table() -> str:

@@ -18,6 +18,7 @@ def denoise(
     class_labels: Tensor,
     *,
     one_step: bool = False,
+    first: int = 0,
 ) -> Tensor:
     """From the initial latent to the predicted one.
 
@@ -30,6 +31,7 @@ def denoise(
         conditions: (B, 2C, h, w), image latent then prompt latent.
         latents: (B, C, h, w), the third slot's initial value.
         class_labels: (B,) on the device.
+        first: Index of the timestep that the initial latent is at.
         one_step: Return the first step's estimate of the clean latent.
 
     Returns:
@@ -39,7 +41,7 @@ def denoise(
     model_input = torch.cat([conditions, latents], dim=1)
     target_slot = model_input[:, -channels:]
     device_timesteps = scheduler.timesteps.to(latents.device)
-    for i, timestep in enumerate(scheduler.timesteps):
+    for i, timestep in enumerate(scheduler.timesteps[first:], first):
         target_slot.copy_(latents)
         output = transformer(model_input, device_timesteps[i], class_labels).sample[:, :channels]
         step = scheduler.step(output, timestep, latents)

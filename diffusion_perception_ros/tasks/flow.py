@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_perception_ros.model.metadata import TargetEncoding
+from diffusion_perception_ros.tasks.geometry import Geometry
 from diffusion_perception_ros.tasks.target import Target, Truth
 from diffusion_perception_ros.tasks.task import DecodeContext, Picture, Task
 
@@ -45,8 +46,7 @@ class Flow(Task):
         onto the network's square.
         """
         geometry = context.geometry
-        reference = images.new_tensor(context.flow_reference_size)
-        scale = context.encoding.parameters["max_displacement"] * geometry.resolution / reference
+        scale = images.new_tensor(pixels_per_displacement(context.encoding, geometry, context.flow_reference_size))
         scale = (scale * images.new_tensor(geometry.pixel_scale)).view(2, 1, 1)
 
         members = displacement(images[:, 0])
@@ -83,3 +83,11 @@ class Flow(Task):
 def displacement(images: Tensor) -> Tensor:
     """(B, labels, 3, R, R) answers of either encoding to (B, 2, R, R) displacements."""
     return images[:, 0, :2] if images.shape[1] == 1 else images.mean(dim=2)
+
+
+def pixels_per_displacement(
+    encoding: TargetEncoding, geometry: Geometry, flow_reference_size: tuple[int, int]
+) -> tuple[float, float]:
+    """(x, y) pixels of the network's square for a network value of 1; see ``CheckpointMetadata`` for the last one."""
+    most = encoding.parameters["max_displacement"] * geometry.resolution
+    return most / flow_reference_size[0], most / flow_reference_size[1]

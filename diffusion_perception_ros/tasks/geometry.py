@@ -81,7 +81,9 @@ class Geometry:
         content_height, content_width = self.content
         return self.width / content_width, self.height / content_height
 
-    def _box(self) -> tuple[slice, slice]:
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """Rows and columns of the square that the image covers."""
         height, width = self.content
         top, left = (self.resolution - height) // 2, (self.resolution - width) // 2
         return slice(top, top + height), slice(left, left + width)
@@ -93,13 +95,13 @@ class Geometry:
         if self.content == (self.resolution, self.resolution):
             return image
         square = image.new_zeros(image.shape[0], self.resolution, self.resolution)
-        rows, columns = self._box()
+        rows, columns = self.box
         square[:, rows, columns] = image
         return square
 
     def to_input(self, prediction: Tensor, interpolation: str = "bilinear") -> Tensor:
         """(..., resolution, resolution) to (..., height, width)."""
-        rows, columns = self._box()
+        rows, columns = self.box
         prediction = prediction[..., rows, columns]
         if (self.height, self.width) == self.content:
             return prediction
