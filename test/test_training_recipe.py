@@ -9,9 +9,9 @@ import pytest
 import torch
 from training_runs import CONFIGS, generalist, render_cache
 
+from diffusion_perception_ros.model.flops import transformer_flops
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.training import GeneralistConfig, load_config, train
-from diffusion_perception_ros.training.compute import transformer_flops
 from diffusion_perception_ros.training.initialize import make_codec, make_transformer
 from diffusion_perception_ros.training.log import read_rows
 
