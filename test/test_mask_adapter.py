@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import signal
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from diffusion_perception_ros.conversions import labels_from_message
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.ros.mask_adapter import DECLARATIONS, MaskAdapter
 
-pytest.importorskip("vision_msgs.msg")
-from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+# A mark, because launch_testing imports every file beside the one that is run, and would skip that one, too.
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("vision_msgs") is None, reason="vision_msgs is not installed")
+with suppress(ModuleNotFoundError):
+    from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 ROOT = Path(__file__).resolve().parent.parent
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -36,15 +39,15 @@ class Rig:
 
     Args:
         arguments: What follows ``--ros-args`` on the adapter's command line.
-        kind: The detector's message class.
+        kind: The detector's message class; by default Detection2DArray.
         subscribe: Whether somebody subscribes to the masks.
     """
 
-    def __init__(self, *arguments: str, kind: Any = Detection2DArray, subscribe: bool = True) -> None:
+    def __init__(self, *arguments: str, kind: Any = None, subscribe: bool = True) -> None:
         self.adapter = MaskAdapter(cli_args=["--ros-args", *arguments])
         self.peer = rclpy.create_node("peer")
         self.images: list[Any] = []
-        self.detections = self.peer.create_publisher(kind, "detections", SENSOR)
+        self.detections = self.peer.create_publisher(kind or Detection2DArray, "detections", SENSOR)
         self.camera_info = self.peer.create_publisher(CameraInfo, "camera_info", SENSOR)
         self.image = self.peer.create_publisher(Image, "image", SENSOR)
         if subscribe:

@@ -36,17 +36,24 @@ def sources(node: LifecycleNode, prefix: str, settings: NodeSettings, tasks: Col
         settings: The transport, and whether second frames have a topic of their own.
         tasks: Those that may be asked for.
     """
+
+    def resolve(name: str, only_expand: bool = False) -> str:
+        topic: str = node.resolve_topic_name(prefix + name, only_expand=only_expand)
+        return topic
+
     kind, suffix = (CompressedImage, "/compressed") if settings.image_transport == "compressed" else (Image, "")
     # The base name is what gets remapped; a transport's topic does not follow by itself.
-    image = node.resolve_topic_name(prefix + "image")
+    image, camera_info = resolve("image"), resolve("camera_info")
+    if camera_info == resolve("camera_info", only_expand=True):  # not remapped: the image topic's sibling
+        camera_info = image.rpartition("/")[0] + "/camera_info"
     found = [Source("image", image + suffix, kind)]
     if settings.pairing == "topics" and "flow" in tasks:
-        found.append(Source("image_next", node.resolve_topic_name(prefix + "image_next") + suffix, kind))
-    found.append(Source("camera_info", _camera_info_topic(node, prefix, image), CameraInfo))
+        found.append(Source("image_next", resolve("image_next") + suffix, kind))
+    found.append(Source("camera_info", camera_info, CameraInfo))
     if "amodal" in tasks:
-        found.append(Source("visible_masks", node.resolve_topic_name(prefix + "visible_masks"), Image))
+        found.append(Source("visible_masks", resolve("visible_masks"), Image))
     if "depth" in tasks:
-        found.append(Source("depth_reference", node.resolve_topic_name(prefix + "depth_reference"), Image))
+        found.append(Source("depth_reference", resolve("depth_reference"), Image))
     return found
 
 
@@ -198,14 +205,6 @@ class Inputs:
                 return sentence + f"the quality of service of {publisher.node_name} does not fit ({reason})."
         count = f"{len(publishers)} publisher{'s' if len(publishers) > 1 else ''}"
         return sentence + f"it has {count} and the quality of service fits, but no message arrives."
-
-
-def _camera_info_topic(node: LifecycleNode, prefix: str, image_topic: str) -> str:
-    """As remapped, else the image topic's sibling."""
-    topic: str = node.resolve_topic_name(prefix + "camera_info")
-    if topic != node.resolve_topic_name(prefix + "camera_info", only_expand=True):
-        return topic
-    return image_topic.rpartition("/")[0] + "/camera_info"
 
 
 def _type_name(kind: Any) -> str:

@@ -79,11 +79,10 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there
             if settings.device == "auto" and self._model.pipe.device.type == "cpu":
                 self.get_logger().warning("device is auto and there is no CUDA GPU: running on the CPU.")
             for camera in settings.cameras:
-                self._outputs[camera] = Outputs(self, _prefix(camera), self._model.tasks(settings))
-            self._choices = self._choices_for(settings)
-            for camera, outputs in self._outputs.items():
+                outputs = self._outputs[camera] = Outputs(self, _prefix(camera), self._model.tasks(settings))
                 for source in sources(self, _prefix(camera), settings, outputs.tasks):
                     declare_overrides(self, source.topic, "subscription", input_qos())
+            self._choices = self._choices_for(settings)
             self._model.warm_up(settings)
             if self._model.pipe.metadata.is_random:
                 self.get_logger().warning("the checkpoint is random: its predictions mean nothing.")
