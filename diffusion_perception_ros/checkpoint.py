@@ -10,11 +10,12 @@ from accelerate import init_empty_weights
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model import folder as checkpoint_folder
 from diffusion_perception_ros.model.codec import ImageCodec
+from diffusion_perception_ros.model.decoders import PerceptionDecoder
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
 from diffusion_perception_ros.model.official import OfficialCheckpoint
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
 from diffusion_perception_ros.sampling.samplers import find_sampler
-from diffusion_perception_ros.tasks import check_encoding, released_encodings
+from diffusion_perception_ros.tasks import channels_needed, check_encoding, released_encodings
 
 
 def released_metadata(official: OfficialCheckpoint, codec: ImageCodec) -> CheckpointMetadata:
@@ -92,3 +93,35 @@ def check_parts(transformer: DiTMoETransformer, codec: ImageCodec, metadata: Che
         for label in encoding.labels:
             if label >= config.num_labels or label not in (config.patch_labels or [label]):
                 raise InputError(f"task {name!r} has the label {label}, which the transformer has no weights for.")
+
+
+def check_decoder(
+    decoder: PerceptionDecoder, transformer: DiTMoETransformer, codec: ImageCodec, metadata: CheckpointMetadata
+) -> None:
+    """Whether a decoder was made for these parts.
+
+    Raises:
+        InputError: Says what does not fit.
+    """
+    for name, labels in decoder.tasks.items():
+        encoding = metadata.tasks.get(name)
+        if encoding is None or list(encoding.labels) != list(labels):
+            own = f"the labels {list(encoding.labels)}" if encoding else "none"
+            raise InputError(
+                f"the decoder {decoder.name!r} is for task {name!r} with the labels {list(labels)}, but checkpoint "
+                f"{metadata.name!r} has {own} for it; train it for this checkpoint."
+            )
+        if decoder.config.out_channels < channels_needed(name, encoding):
+            raise InputError(f"the decoder {decoder.name!r} has one channel, but task {name!r} needs three.")
+    if decoder.layers and decoder.layers[-1] >= transformer.config.num_layers:
+        raise InputError(
+            f"the decoder {decoder.name!r} reads block {decoder.layers[-1]}, but the transformer's last is "
+            f"{transformer.config.num_layers - 1}; train it for this checkpoint."
+        )
+    for name, value in decoder.sizes(transformer, codec).items():
+        made = decoder.config[name]
+        if (list(made) if isinstance(made, (list, tuple)) else made) != value:
+            raise InputError(
+                f"the decoder {decoder.name!r} was made for {name} {made}, but this checkpoint has {value}; train it "
+                "for this checkpoint."
+            )

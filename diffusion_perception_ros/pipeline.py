@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffusion_perception_ros.checkpoint import check_parts, released_metadata
+from diffusion_perception_ros.checkpoint import check_decoder, check_parts, released_metadata
 from diffusion_perception_ros.device import resolve_device
 from diffusion_perception_ros.model import folder as checkpoint_folder
 from diffusion_perception_ros.model.codec import ImageCodec
+from diffusion_perception_ros.model.decoders import FULL, PerceptionDecoder, load_decoder, save_decoder
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
 from diffusion_perception_ros.model.official import OfficialCheckpoint
 from diffusion_perception_ros.model.random import SCHEDULER_CONFIG, random_codec, random_transformer
@@ -23,7 +24,7 @@ from diffusion_perception_ros.model.transformer import DiTMoETransformer
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.queries import Plan, Query, View, draw_noise, initial_latents, render, split
 from diffusion_perception_ros.request import Request, check_request, check_sample
-from diffusion_perception_ros.sampling.denoise import denoise
+from diffusion_perception_ros.sampling.denoise import denoise, first_features
 from diffusion_perception_ros.sampling.samplers import SAMPLERS, check_steps
 from diffusion_perception_ros.stage_times import StageTimes
 from diffusion_perception_ros.tasks import released_encodings
@@ -31,7 +32,7 @@ from diffusion_perception_ros.tasks import released_encodings
 Encode = Callable[[Sequence[View]], Tensor]
 Recall = Callable[[Sequence[View], Encode], Sequence[Tensor]]
 
-_EMBEDDED = Path(__file__).with_name("weights")
+EMBEDDED = Path(__file__).with_name("weights")
 
 
 class PerceptionPipeline:
@@ -42,6 +43,8 @@ class PerceptionPipeline:
         codec: The image codec.
         scheduler_config: Config of the noise schedule that the network was trained on.
         metadata: What the checkpoint declares.
+        decoder: What decodes the tasks that it serves; the codec decodes the others. One that reads features answers
+            requests of a single step; those of more steps go through the codec.
 
     Attributes:
         max_batch_size: Most pictures or samples that go through a network at once; it bounds memory.
@@ -56,12 +59,16 @@ class PerceptionPipeline:
         codec: ImageCodec,
         scheduler_config: dict[str, Any],
         metadata: CheckpointMetadata,
+        decoder: PerceptionDecoder | None = None,
     ) -> None:
         check_parts(transformer, codec, metadata)
+        if decoder:
+            check_decoder(decoder, transformer, codec, metadata)
         self.transformer = transformer
         self.codec = codec
         self.scheduler_config = scheduler_config
         self.metadata = metadata
+        self.decoder = decoder
         self.max_batch_size = 16
 
     @classmethod
@@ -72,6 +79,7 @@ class PerceptionPipeline:
         *,
         num_attention_heads: int = 16,
         num_experts_per_tok: int = 2,
+        codec: str | Path | None = None,
         device: str | torch.device = "cpu",
         torch_dtype: torch.dtype = torch.float32,
     ) -> PerceptionPipeline:
@@ -82,6 +90,8 @@ class PerceptionPipeline:
             stable_diffusion: A ``stable-diffusion-2/`` folder with ``vae/`` and ``scheduler/``.
             num_attention_heads: Cannot be read off the weights; 16 in all released models.
             num_experts_per_tok: Likewise; 2.
+            codec: Folder of an image codec for the same latents that takes the place of that in ``stable_diffusion``,
+                such as a tiny autoencoder.
             device: Where to run; ``auto`` is CUDA where there is one, else the CPU.
             torch_dtype: Type of weights and activations.
 
@@ -92,13 +102,14 @@ class PerceptionPipeline:
         target = resolve_device(device)
         # The small files first: their faults should not wait for gigabytes.
         scheduler_config = checkpoint_folder.load_scheduler_config(stable_diffusion)
-        codec = checkpoint_folder.load_codec(stable_diffusion, torch_dtype).to(target)
+        substitute = None if codec is None else Path(codec)
+        image_codec = checkpoint_folder.load_codec(stable_diffusion, torch_dtype, substitute).to(target)
         official = OfficialCheckpoint(
             checkpoint, num_attention_heads=num_attention_heads, num_experts_per_tok=num_experts_per_tok
         )
-        metadata = released_metadata(official, codec)
+        metadata = released_metadata(official, image_codec)
         transformer = official.load_transformer(torch_dtype, target)
-        return cls(transformer, codec, scheduler_config, metadata)
+        return cls(transformer, image_codec, scheduler_config, metadata)
 
     @classmethod
     def from_pretrained(
@@ -106,8 +117,19 @@ class PerceptionPipeline:
         folder: str | Path,
         device: str | torch.device = "cpu",
         torch_dtype: torch.dtype = torch.float32,
+        *,
+        codec: str | Path | None = None,
+        decoder: str | None = None,
     ) -> PerceptionPipeline:
         """Load what ``save_pretrained`` wrote.
+
+        Args:
+            folder: The checkpoint.
+            device: Where to run; ``auto`` is CUDA where there is one, else the CPU.
+            torch_dtype: Type of weights and activations.
+            codec: Folder of an image codec for the same latents that takes the place of the checkpoint's, such as a
+                tiny autoencoder.
+            decoder: ``full``, ``latent`` or ``features``; by default the checkpoint's.
 
         Raises:
             InputError: The folder is not such a checkpoint, or a part of it cannot be read.
@@ -116,20 +138,29 @@ class PerceptionPipeline:
         target = resolve_device(device)
         metadata = checkpoint_folder.load_metadata(folder)
         scheduler_config = checkpoint_folder.load_scheduler_config(folder)
-        codec = checkpoint_folder.load_codec(folder, torch_dtype).to(target)
+        substitute = None if codec is None else Path(codec)
+        image_codec = checkpoint_folder.load_codec(folder, torch_dtype, substitute).to(target)
+        chosen = load_decoder(folder, metadata.decoder if decoder is None else decoder, torch_dtype)
+        if chosen:
+            chosen.to(target)
         transformer = checkpoint_folder.load_transformer(folder, torch_dtype)
         transformer.to(target)
-        return cls(transformer, codec, scheduler_config, metadata)
+        return cls(transformer, image_codec, scheduler_config, metadata, chosen)
 
     @classmethod
     def embedded(
-        cls, device: str | torch.device = "auto", torch_dtype: torch.dtype = torch.float32
+        cls,
+        device: str | torch.device = "auto",
+        torch_dtype: torch.dtype = torch.float32,
+        *,
+        codec: str | Path | None = None,
+        decoder: str | None = None,
     ) -> PerceptionPipeline:
         """The checkpoint that comes with the package: small, trained on generated scenes, a demonstration.
 
         ``weights/README.md`` says how it was trained and what it can do.
         """
-        return cls.from_pretrained(_EMBEDDED, device, torch_dtype)
+        return cls.from_pretrained(EMBEDDED, device, torch_dtype, codec=codec, decoder=decoder)
 
     @classmethod
     def random(
@@ -171,8 +202,11 @@ class PerceptionPipeline:
         return cls(transformer, codec, dict(scheduler_config), metadata)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a checkpoint folder in diffusers' layout: safetensors and JSON."""
-        checkpoint_folder.save_other_parts(Path(folder), self.codec, self.scheduler_config, self.metadata)
+        """Write a checkpoint folder in diffusers' layout: safetensors and JSON; the decoder in use is its default."""
+        metadata = replace(self.metadata, decoder=self.decoder.name if self.decoder else FULL)
+        checkpoint_folder.save_other_parts(Path(folder), self.codec, self.scheduler_config, metadata)
+        if self.decoder:
+            save_decoder(Path(folder), self.decoder)
         checkpoint_folder.save_transformer(Path(folder), self.transformer)
         checkpoint_folder.share(Path(folder))
 
@@ -180,6 +214,13 @@ class PerceptionPipeline:
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.transformer.pos_embed.device
+
+    def decoding(self, num_inference_steps: int) -> str:
+        """What decodes the answers to a request of so many steps: the codec's name, or also the decoder's."""
+        decoder = self.decoder
+        if decoder is None or (decoder.layers and num_inference_steps > 1):
+            return self.codec.name
+        return f"{self.codec.name}, {decoder.name} decoder"
 
     @property
     def _codec_batch_size(self) -> int:
@@ -336,7 +377,7 @@ class PerceptionPipeline:
         # First what goes to the device: a copy from the host waits for all that the device has been given to do.
         batches = [
             (batch, torch.tensor([query.label for query in batch], device=self.device))
-            for batch in split(queries, self.max_batch_size)
+            for batch in split(queries, self.max_batch_size, self._reads_features)
         ]
         noise = draw_noise(queries, self._latent_shape, self.device, self.dtype)
         views = {view.key: view for query in queries for view in (query.image, query.prompt)}
@@ -351,18 +392,39 @@ class PerceptionPipeline:
             request = batch[0].request
             scheduler = request.sampler.scheduler(self.scheduler_config)
             scheduler.set_timesteps(request.num_inference_steps)
-            prediction = denoise(
-                self.transformer,
-                scheduler,
-                torch.cat([image_latents, prompt_latents], dim=1),
-                initial_latents(batch, image_latents, noise),
-                labels,
-                one_step=request.sampler.one_step,
-            )
-            times.begin("decode")
-            images = [image for part in prediction.split(self._codec_batch_size) for image in self.codec.decode(part)]
+            conditions = torch.cat([image_latents, prompt_latents], dim=1)
+            inputs = self.transformer, scheduler, conditions, initial_latents(batch, image_latents, noise), labels
+            if self.decoder and self._reads_features(batch[0]):
+                features = first_features(*inputs, self.decoder)
+                times.begin("decode")
+                images = list(self.decoder(labels, features).expand(-1, 3, -1, -1))
+            else:
+                prediction = denoise(*inputs, one_step=request.sampler.one_step)
+                times.begin("decode")
+                images = self._decode(batch, labels, prediction)
             decoded |= zip(batch, images, strict=True)
         return torch.stack([decoded[query] for query in queries])
+
+    def _decode(self, batch: list[Query], labels: Tensor, prediction: Tensor) -> list[Tensor]:
+        """(3, R, R) images of a batch of latents, from the decoder where it serves the label, else from the codec."""
+        decoder = None if self.decoder is None or self.decoder.layers else self.decoder
+        served = [i for i, query in enumerate(batch) if decoder and query.label in decoder.labels]
+        others = [i for i in range(len(batch)) if i not in served]
+        images: dict[int, Tensor] = {}
+        if decoder and served:
+            chosen = torch.stack([labels[i] for i in served]), torch.stack([prediction[i] for i in served])
+            images |= zip(served, decoder(*chosen).expand(-1, 3, -1, -1), strict=True)
+        for start in range(0, len(others), self._codec_batch_size):
+            part = others[start : start + self._codec_batch_size]
+            images |= zip(part, self.codec.decode(torch.stack([prediction[i] for i in part])), strict=True)
+        return [images[i] for i in range(len(batch))]
+
+    def _reads_features(self, query: Query) -> bool:
+        """Whether the query is decoded from features, which are those of a single step."""
+        decoder = self.decoder
+        if decoder is None or not decoder.layers:
+            return False
+        return query.label in decoder.labels and query.request.num_inference_steps == 1
 
     def _encode(self, views: Sequence[View]) -> Tensor:
         """(len(views), C, h, w) latents."""

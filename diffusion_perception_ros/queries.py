@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -201,11 +201,19 @@ def initial_latents(queries: Sequence[Query], image_latents: Tensor, noise: Nois
     return torch.stack([noise[query.request.seed, query.request.ensemble_size][query.member] for query in queries])
 
 
-def split(queries: Sequence[Query], size: int) -> Iterator[list[Query]]:
-    """Samples that go through the network together: those that take the same steps, in equal parts of limited size."""
+def split(
+    queries: Sequence[Query], size: int, apart: Callable[[Query], bool] = lambda query: False
+) -> Iterator[list[Query]]:
+    """Samples that go through the network together: those that take the same steps, in equal parts of limited size.
+
+    Args:
+        queries: The samples.
+        size: Most samples in a part.
+        apart: Samples for which it is true and those for which it is not are in different parts.
+    """
     groups: dict[Hashable, list[Query]] = {}
     for query in queries:
-        groups.setdefault(query.request.schedule, []).append(query)
+        groups.setdefault((query.request.schedule, apart(query)), []).append(query)
     for group in groups.values():
         parts = math.ceil(len(group) / size)
         length = math.ceil(len(group) / parts)

@@ -81,7 +81,7 @@ def open_dataset(args: argparse.Namespace, scenes: int, sequences: int = 0) -> t
     check_dataset_options(args)
     dataset: Dataset
     if args.dataset == "scenes":
-        pipe = load_pipeline(args.checkpoint, args.device, args.dtype)
+        pipe = load_pipeline(args)
         width, height = args.size or (pipe.metadata.resolution, pipe.metadata.resolution)
         seed = EVALUATION_SEED if args.seed is None else args.seed
         return Scenes(args.samples or scenes, seed, height, width, sequences, pipe.device), pipe
@@ -91,7 +91,7 @@ def open_dataset(args: argparse.Namespace, scenes: int, sequences: int = 0) -> t
         readers: dict[str, Callable[[Path, int | None], Dataset]]
         readers = {"hypersim": Hypersim, "chairs": FlyingChairs, "pix2gestalt": Pix2Gestalt}
         dataset = readers[args.dataset](args.path, args.samples)
-    return dataset, load_pipeline(args.checkpoint, args.device, args.dtype)
+    return dataset, load_pipeline(args)
 
 
 def open_bag(args: argparse.Namespace, sequences: int = 0) -> Bag:

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from diffusion_perception_ros.demo import DemoSettings, run_demo
 
     settings = DemoSettings(args.scenes, args.frames)
-    pipe = load_pipeline(args.checkpoint, args.device, args.dtype)
+    pipe = load_pipeline(args)
     result = run_demo(args.out, pipe, settings)
     print(result.text)
     print(f"\n{args.scenes} scenes with {args.frames} frames each in {result.seconds:.0f} s, all in {args.out}:")

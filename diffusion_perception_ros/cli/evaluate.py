@@ -157,13 +157,15 @@ def _print(
 def _settings(pipe: PerceptionPipeline, sampling: SamplingSettings) -> dict[str, Any]:
     from diffusion_perception_ros.request import default_steps
 
+    steps = sampling.num_inference_steps or default_steps(pipe.metadata, sampling.sampler)
     return {
         "checkpoint": pipe.metadata.name,
         "is_random": pipe.metadata.is_random,
         "device": str(pipe.device),
         "dtype": str(pipe.dtype).removeprefix("torch."),
+        "codec": pipe.decoding(steps),
         "sampler": sampling.sampler or pipe.metadata.sampler,
-        "steps": sampling.num_inference_steps or default_steps(pipe.metadata, sampling.sampler),
+        "steps": steps,
         "ensemble": sampling.ensemble_size,
         "flip_members": sampling.flip_members,
         "resize": sampling.resize,

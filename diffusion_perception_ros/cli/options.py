@@ -32,6 +32,18 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> argparse._Argumen
         default="float32",
         help="type of weights and activations (default: %(default)s)",
     )
+    group.add_argument(
+        "--codec",
+        type=path,
+        metavar="FOLDER",
+        help="an image codec for the same latents instead of the checkpoint's, such as a released tiny autoencoder",
+    )
+    group.add_argument(
+        "--decoder",
+        choices=("full", "latent", "features"),
+        help="what decodes the answers: the codec (full), or one in the checkpoint's folder, which reads latents, or "
+        "the transformer's features after one step (default: the checkpoint's)",
+    )
     return group
 
 
@@ -94,19 +106,20 @@ def task_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def load_pipeline(checkpoint: str, device: str, dtype: str) -> PerceptionPipeline:
-    """The pipeline that ``--checkpoint``, ``--device`` and ``--dtype`` ask for.
+def load_pipeline(args: argparse.Namespace) -> PerceptionPipeline:
+    """The pipeline that the options of ``add_checkpoint_options`` ask for.
 
     Raises:
-        InputError: The checkpoint or the device is unusable.
+        InputError: The checkpoint, its decoder, the codec or the device is unusable.
     """
     import torch
 
     from diffusion_perception_ros.pipeline import PerceptionPipeline
 
-    torch_dtype: torch.dtype = getattr(torch, dtype)
-    if checkpoint == EMBEDDED:
-        return PerceptionPipeline.embedded(device, torch_dtype)
-    if not checkpoint:
+    torch_dtype: torch.dtype = getattr(torch, args.dtype)
+    parts = {"codec": args.codec, "decoder": args.decoder}
+    if args.checkpoint == EMBEDDED:
+        return PerceptionPipeline.embedded(args.device, torch_dtype, **parts)
+    if not args.checkpoint:
         raise InputError("--checkpoint is empty; name a converted checkpoint's folder, or leave the option out.")
-    return PerceptionPipeline.from_pretrained(Path(checkpoint), device, torch_dtype)
+    return PerceptionPipeline.from_pretrained(Path(args.checkpoint), args.device, torch_dtype, **parts)

@@ -85,5 +85,5 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
     )
     job = PredictJob(args.inputs, args.out, settings)
-    pipe = load_pipeline(args.checkpoint, args.device, args.dtype)
+    pipe = load_pipeline(args)
     return run_job(job, pipe, args.json)

@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     from diffusion_perception_ros.replay import Replay
 
     with Replay(args.input, args.output, _settings(args)) as job:
-        pipe = load_pipeline(args.checkpoint, args.device, args.dtype)
+        pipe = load_pipeline(args)
         return run_job(job, pipe, args.json, job.frames_expected)
 
 

@@ -41,12 +41,14 @@ class Evaluation:
         each: By task, the method's metrics of every sample, for paired comparisons.
         missing: By task, how many samples (sequences) have no prediction; they are in none of the averages. Tasks of
             which none is missing are absent.
+        stage_ms: By stage, the median time that a sample took, all its tasks together; empty where nobody measured.
     """
 
     method: Mapping[str, Metrics]
     baselines: Mapping[str, Mapping[str, Metrics]]
     each: Mapping[str, Sequence[Metrics]]
     missing: Mapping[str, int] = field(default_factory=dict)
+    stage_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 def predict_with(pipe: PerceptionPipeline, sampling: SamplingSettings) -> Predict:
@@ -83,10 +85,13 @@ def evaluate(
     known = frozenset(tasks)
     scores: dict[tuple[str, str | None], list[Metrics]] = defaultdict(list)
     missing: Counter[str] = Counter()
+    times: dict[str, list[float]] = defaultdict(list)
     for sample in samples:
         wanted = tuple(task for task in sample.tasks if task in known)
         if wanted:
             output = predict(sample, wanted)
+            for stage, milliseconds in output.stage_ms.items():
+                times[stage].append(milliseconds)
             answered = tuple(task for task in wanted if _is_answered(output, task))
             missing.update(task for task in wanted if task not in answered)
             _score(sample, answered, output, scores, with_baselines)
@@ -111,6 +116,7 @@ def evaluate(
         },
         {task: scores[task, None] for task in ordered},
         dict(missing),
+        {stage: float(np.median(values)) for stage, values in times.items()},
     )
 
 

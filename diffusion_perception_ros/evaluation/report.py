@@ -90,7 +90,8 @@ class Report:
     def to_json(self) -> str:
         """One object: the tasks, ``baselines`` and ``settings``; null where a metric is not defined.
 
-        If samples have no prediction, ``missing`` says how many, by task.
+        If samples have no prediction, ``missing`` says how many, by task; if their times are known, ``stage_ms`` is the
+        median by stage.
         """
         tasks = {task: _plain(metrics) for task, metrics in self.evaluation.method.items()}
         baselines = {
@@ -98,7 +99,8 @@ class Report:
             for task, named in self.evaluation.baselines.items()
         }
         missing = {"missing": self.evaluation.missing} if self.evaluation.missing else {}
-        return json.dumps({**tasks, "baselines": baselines, **missing, "settings": self.settings}, indent=2)
+        times = {"stage_ms": self.evaluation.stage_ms} if self.evaluation.stage_ms else {}
+        return json.dumps({**tasks, "baselines": baselines, **missing, **times, "settings": self.settings}, indent=2)
 
     def to_text(self) -> str:
         """A table for each task: the method, then its baselines."""
@@ -113,6 +115,9 @@ class Report:
             for task in _SECTIONS
             if task in unanswered
         ]
+        if self.evaluation.stage_ms:
+            stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in self.evaluation.stage_ms.items())
+            tables.append(f"median ms of a sample, all its tasks together: {stages}")
         return "\n\n".join(tables)
 
 

@@ -129,7 +129,7 @@ def with_schedule(pipe: PerceptionPipeline, schedule: str) -> PerceptionPipeline
     if schedule == pipe.scheduler_config["beta_schedule"]:
         return pipe
     config = {**pipe.scheduler_config, "beta_schedule": schedule, "trained_betas": None}
-    changed = PerceptionPipeline(pipe.transformer, pipe.codec, config, pipe.metadata)
+    changed = PerceptionPipeline(pipe.transformer, pipe.codec, config, pipe.metadata, pipe.decoder)
     changed.max_batch_size = pipe.max_batch_size
     return changed
 

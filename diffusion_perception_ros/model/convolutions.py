@@ -197,7 +197,7 @@ class ConvHead(nn.Module):
         self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
 
     def forward(
-        self, x: Tensor, skips: list[Tensor], compared: tuple[Tensor, Tensor] | None, condition: Tensor
+        self, x: Tensor, skips: Sequence[Tensor], compared: tuple[Tensor, Tensor] | None, condition: Tensor
     ) -> Tensor:
         """Features of the coarsest level, what the stem gave and (B, D) to (B, out_channels, h, w)."""
         for i in reversed(range(len(self.levels))):

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
 
 
-def count_flops(network: Callable[..., Any], *inputs: Tensor) -> int:
+def count_flops(network: Callable[..., Any], *inputs: Any) -> int:
     """Floating-point operations of a forward pass; a multiplication with its addition is two.
 
     Matrix products and convolutions count, as in PyTorch's ``FlopCounterMode``; norms, activations and sums do not.

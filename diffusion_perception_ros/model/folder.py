@@ -44,26 +44,68 @@ def load_transformer(folder: Path, dtype: torch.dtype) -> DiTMoETransformer:
         InputError: The folder does not hold one that can be read.
     """
     _read_config(folder, "transformer", "config.json")
-    transformer: DiTMoETransformer = _load_weights(DiTMoETransformer, folder, "transformer", dtype)
+    transformer: DiTMoETransformer = load_weights(DiTMoETransformer, folder, "transformer", dtype)
     transformer.eval().requires_grad_(False)
     return transformer
 
 
-def load_codec(folder: Path, dtype: torch.dtype) -> ImageCodec:
-    """The image codec in ``folder``/vae, on the host.
+def load_codec(folder: Path, dtype: torch.dtype, substitute: Path | None = None) -> ImageCodec:
+    """The image codec in ``folder``/vae, on the host, or another one that takes its place.
+
+    Args:
+        folder: A checkpoint's.
+        dtype: Of the weights.
+        substitute: The folder of a codec for the same latents, such as a released tiny autoencoder (config and weights
+            in the folder itself), or one with ``vae/`` in it. Of the checkpoint's own only the config is then read.
 
     Raises:
         InputError: There is none, it cannot be read, or it is of a kind that latents here do not fit.
     """
     config = _read_config(folder, "vae", "config.json")
-    kind = config.get("_class_name")
-    if kind == PixelUnshuffleCodec.name:
+    own = latent_size(config, folder / "vae")
+    if substitute is None:
+        return _load_codec(folder, "vae", config, dtype)
+    part = "vae" if (substitute / "vae").is_dir() else ""
+    other_config = _read_config(substitute, part, "config.json")
+    other = latent_size(other_config, substitute / part)
+    if other != own:
+        raise InputError(
+            f"{substitute / part}: the latents of its {other_config['_class_name']} have {other[0]} channels and are "
+            f"{other[1]} times smaller than the image, but those of the checkpoint's {config['_class_name']} "
+            f"{own[0]} and {own[1]} times; name a codec that was made for the same latents."
+        )
+    return _load_codec(substitute, part, other_config, dtype)
+
+
+def _load_codec(folder: Path, component: str, config: Mapping[str, Any], dtype: torch.dtype) -> ImageCodec:
+    if config["_class_name"] == PixelUnshuffleCodec.name:
         return PixelUnshuffleCodec(int(config["downscale"]))
-    if kind not in _AUTOENCODERS:
-        raise InputError(f"{folder / 'vae'}: {kind} is not supported; use {' or '.join(_AUTOENCODERS)}.")
-    vae = _load_weights(getattr(diffusers, kind), folder, "vae", dtype)
+    vae = load_weights(getattr(diffusers, config["_class_name"]), folder, component, dtype)
     vae.requires_grad_(False)
     return AutoencoderCodec(vae.eval())
+
+
+def latent_size(config: Mapping[str, Any], path: Path) -> tuple[int, int]:
+    """Channels of a codec's latents, and image pixels per latent pixel along a side, from its config.
+
+    Args:
+        config: Of the codec.
+        path: What to call it.
+
+    Raises:
+        InputError: The codec is of a kind that is not supported, or the config is not in order.
+    """
+    kind = config.get("_class_name")
+    try:
+        if kind == PixelUnshuffleCodec.name:
+            downscale = int(config["downscale"])
+            return 3 * downscale**2, downscale
+        if kind in _AUTOENCODERS:
+            blocks = config["encoder_block_out_channels" if kind == "AutoencoderTiny" else "block_out_channels"]
+            return int(config["latent_channels"]), int(2 ** (len(blocks) - 1))
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: its config.json does not say what latents its {kind} has.") from None
+    raise InputError(f"{path}: {kind} is not supported; use {' or '.join(_AUTOENCODERS)}.")
 
 
 def load_scheduler_config(folder: Path) -> dict[str, Any]:
@@ -142,6 +184,11 @@ def save_other_parts(
         "scheduler": ["diffusers", "DDIMScheduler"],
     }
     _write_json(folder / "model_index.json", index)
+    save_metadata(folder, metadata)
+
+
+def save_metadata(folder: Path, metadata: CheckpointMetadata) -> None:
+    """Write what the checkpoint declares about itself."""
     _write_json(folder / _METADATA_FILE, metadata.to_dict())
 
 
@@ -152,7 +199,12 @@ def share(folder: Path) -> None:
         weights.chmod(mode)
 
 
-def _load_weights(kind: Any, folder: Path, component: str, dtype: torch.dtype) -> Any:
+def load_weights(kind: Any, folder: Path, component: str, dtype: torch.dtype) -> Any:
+    """A component that diffusers can load, on the host; every weight has to be there, and no other.
+
+    Raises:
+        InputError: It cannot be read.
+    """
     path = folder / component
     try:
         model, report = kind.from_pretrained(
@@ -186,7 +238,7 @@ def _read_config(folder: Path, component: str, name: str) -> dict[str, Any]:
     _check_folder(folder)
     path = folder / component / name
     if not path.is_file():
-        raise InputError(f"{folder}: no {component}/{name} in it.")
+        raise InputError(f"{folder}: no {Path(component) / name} in it.")
     return _read_json(path)
 
 

@@ -49,6 +49,7 @@ class CheckpointMetadata:
             released generalist squashed 512x384 frames to 512x512 but left v in 384-row pixels.
         sampler: Name of the default sampler.
         num_inference_steps: Default number of steps.
+        decoder: Name of the default decoder: ``full`` (the codec's), or one in the checkpoint's folder.
         name: For messages and reports.
         is_random: The weights were drawn at random, not trained.
     """
@@ -58,6 +59,7 @@ class CheckpointMetadata:
     flow_reference_size: tuple[int, int] = (512, 384)
     sampler: str = "ddim"
     num_inference_steps: int = 50
+    decoder: str = "full"
     name: str = "unnamed"
     is_random: bool = False
 
@@ -100,6 +102,7 @@ class CheckpointMetadata:
                 flow_reference_size=(int(width), int(height)),
                 sampler=str(values["sampler"]),
                 num_inference_steps=int(values["num_inference_steps"]),
+                decoder=str(values.get("decoder", "full")),  # older checkpoints have no other
                 name=str(values["name"]),
                 is_random=values["is_random"],
             )

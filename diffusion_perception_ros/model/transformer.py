@@ -8,7 +8,7 @@ per-task patch embedding of Ravishankar et al., "Scaling Properties of Diffusion
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,24 @@ class TransformerOutput(BaseOutput):  # type: ignore[misc]  # diffusers is untyp
     """
 
     sample: Tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the network makes of a batch before it writes its prediction.
+
+    Attributes:
+        condition: (B, D) of timestep and label.
+        tokens: (B, T, D) after each block that was asked for.
+        stem: What the convolutions before the transformer gave, (B, C, h, w), the finest resolution first; the latents
+            themselves without them.
+        compared: What the correlation compared of image and prompt, (B, C, h, w) each; None without one.
+    """
+
+    condition: Tensor
+    tokens: Sequence[Tensor]
+    stem: Sequence[Tensor]
+    compared: tuple[Tensor, Tensor] | None
 
 
 class PatchEmbed(nn.Module):
@@ -272,16 +290,55 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         Raises:
             ValueError: ``hidden_states`` has another height or width.
         """
+        features = self.features(hidden_states, timestep, class_labels)
+        return TransformerOutput(sample=self.predict(features))
+
+    def predict(self, features: Features) -> Tensor:
+        """From the features of the last block to (B, out_channels, sample_size, sample_size)."""
+        condition = features.condition
+        x = self._unpatchify(self.final_layer(features.tokens[-1], condition))
+        return self.head(x, features.stem, features.compared, condition) if self.head else x
+
+    def features(
+        self,
+        hidden_states: Tensor,
+        timestep: Tensor,
+        class_labels: Tensor,
+        layers: Sequence[int] | None = None,
+        stem: Callable[[Tensor, Tensor, Tensor], tuple[Sequence[Tensor], tuple[Tensor, Tensor] | None]] | None = None,
+    ) -> Features:
+        """What decoders read that do without the prediction; see ``forward`` for the arguments.
+
+        Args:
+            hidden_states: See there.
+            timestep: See there.
+            class_labels: See there.
+            layers: The blocks after which tokens are wanted, in ascending order; none after the last of them is
+                computed. By default the last block of all.
+            stem: Takes the place of the convolutions before the transformer: of input, condition and labels, see
+                ``ThinStem``.
+
+        Raises:
+            ValueError: ``hidden_states`` has another height or width.
+        """
         size = self.grid_size * self.patch_size
         if hidden_states.shape[-2:] != (size, size):
             raise ValueError(f"latents are {tuple(hidden_states.shape[-2:])}, this transformer takes {size}x{size}")
+        wanted = (len(self.blocks) - 1,) if layers is None else layers
         condition = self.t_embedder(timestep.reshape(-1)) + self.y_embedder(class_labels)
-        features, compared = self.stem(hidden_states, condition) if self.stem else ([hidden_states], None)
-        x = self.x_embedder(features[-1], self.kernel_of_label[class_labels]) + self.pos_embed
-        for block in self.blocks:
+        if stem:
+            given, compared = stem(hidden_states, condition, class_labels)
+        else:
+            given, compared = self.stem(hidden_states, condition) if self.stem else ([hidden_states], None)
+        x = self.x_embedder(given[-1], self.kernel_of_label[class_labels]) + self.pos_embed
+        tokens = []
+        for i, block in enumerate(self.blocks):
             x = block(x, condition)
-        x = self._unpatchify(self.final_layer(x, condition))
-        return TransformerOutput(sample=self.head(x, features, compared, condition) if self.head else x)
+            if i in wanted:
+                tokens.append(x)
+            if i == wanted[-1]:
+                break
+        return Features(condition, tokens, given, compared)
 
     def _unpatchify(self, x: Tensor) -> Tensor:
         """(B, T, p*p*C) to (B, C, H, W)."""

@@ -20,7 +20,7 @@ def choices(pipe: PerceptionPipeline, request: Request) -> Fields:
         "checkpoint": pipe.metadata.name,
         "device": str(pipe.device),
         "dtype": str(pipe.dtype).removeprefix("torch."),
-        "codec": pipe.codec.name,
+        "codec": pipe.decoding(request.num_inference_steps),
         "sampler": request.sampler.name,
         "ensemble_size": request.ensemble_size,
     }

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_perception_ros.model.transformer import DiTMoETransformer
+from diffusion_perception_ros.model.decoders import PerceptionDecoder
+from diffusion_perception_ros.model.transformer import DiTMoETransformer, Features
 
 
 def denoise(
@@ -48,3 +49,26 @@ def denoise(
             return estimate
         latents = step.prev_sample
     return latents
+
+
+def first_features(
+    transformer: DiTMoETransformer,
+    scheduler: Any,
+    conditions: Tensor,
+    latents: Tensor,
+    class_labels: Tensor,
+    decoder: PerceptionDecoder,
+) -> Features:
+    """What the network makes of the first step, for a decoder that reads it; see ``denoise`` for the arguments.
+
+    Args:
+        transformer: See there.
+        scheduler: See there.
+        conditions: See there.
+        latents: See there.
+        class_labels: See there.
+        decoder: Says which blocks, and may have a stem of its own.
+    """
+    timestep = scheduler.timesteps[0].to(latents.device)
+    model_input = torch.cat([conditions, latents], dim=1)
+    return transformer.features(model_input, timestep, class_labels, decoder.layers, decoder.stem)

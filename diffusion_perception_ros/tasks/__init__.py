@@ -17,6 +17,7 @@ __all__ = [
     "Target",
     "Task",
     "Truth",
+    "channels_needed",
     "check_encoding",
     "find_task",
     "register",
@@ -59,6 +60,11 @@ def released_encodings(num_labels: int) -> dict[str, TargetEncoding]:
     """Encodings of the released tasks that a label table of so many rows has room for, by task."""
     released = ((task.name, task.released) for task in _TASKS.values())
     return {name: encoding for name, encoding in released if encoding and max(encoding.labels) < num_labels}
+
+
+def channels_needed(name: str, encoding: TargetEncoding) -> int:
+    """How many channels of a task's images have to be decoded: 1 where all three are equal, else 3."""
+    return 1 if encoding.kind in find_task(name).single_channel else 3
 
 
 def check_encoding(name: str, encoding: TargetEncoding) -> None:

@@ -38,6 +38,7 @@ class Amodal(Task):
         "mask": ("visible", "amodal"),
         "mask_in_region": ("visible", "amodal"),
     }
+    single_channel: ClassVar[tuple[str, ...]] = ("mask", "mask_in_region")
     requires: ClassVar[tuple[str, ...]] = ("visible_masks",)
 
     def prompts(self, encoding: TargetEncoding, instances: Sequence[int]) -> list[Picture]:

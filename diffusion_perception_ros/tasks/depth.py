@@ -37,6 +37,7 @@ class Depth(Task):
         "log_metric": ("log_range", "middle"),
     }
     learned_from: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(kinds, ("depth",))
+    single_channel: ClassVar[tuple[str, ...]] = tuple(kinds)
 
     def prompts(self, encoding: TargetEncoding, instances: Sequence[int]) -> list[Picture]:
         """All ones: every pixel is wanted."""

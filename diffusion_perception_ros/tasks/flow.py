@@ -31,6 +31,7 @@ class Flow(Task):
         "displacement": ("flow", "flow_valid"),
         "displacement_xy": ("flow", "flow_valid"),
     }
+    single_channel: ClassVar[tuple[str, ...]] = ("displacement",)
     num_labels: ClassVar[Mapping[str, int]] = {"displacement": 2}
     requires: ClassVar[tuple[str, ...]] = ("next_image",)
 

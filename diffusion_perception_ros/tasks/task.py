@@ -67,6 +67,7 @@ class Task(ABC):
         released: The released generalist's encoding, None for a task it was not trained for.
         kinds: The encodings that ``decode`` knows, with the names of the parameters each needs.
         learned_from: The encodings that ``encode_target`` knows, with the fields of ``Truth`` that each is made from.
+        single_channel: The encodings whose images have three equal channels, so that one is enough to decode.
         num_labels: Class labels, and so images, of one answer, of the encodings with more than one.
         requires: Arguments of the pipeline's call that the task cannot do without.
     """
@@ -75,6 +76,7 @@ class Task(ABC):
     released: ClassVar[TargetEncoding | None] = None
     kinds: ClassVar[Mapping[str, tuple[str, ...]]]
     learned_from: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    single_channel: ClassVar[tuple[str, ...]] = ()
     num_labels: ClassVar[Mapping[str, int]] = {}
     requires: ClassVar[tuple[str, ...]] = ()
 

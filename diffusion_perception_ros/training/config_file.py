@@ -7,15 +7,20 @@ from pathlib import Path
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.training.codec_config import CodecConfig
 from diffusion_perception_ros.training.config import TrainingConfig
+from diffusion_perception_ros.training.decoder_config import DecoderConfig
 from diffusion_perception_ros.training.generalist_config import GeneralistConfig
 from diffusion_perception_ros.training.inheritance import read_settings
 from diffusion_perception_ros.training.schema import build
 
-_STAGES: dict[str, type[TrainingConfig]] = {"generalist": GeneralistConfig, "codec": CodecConfig}
+_STAGES: dict[str, type[TrainingConfig]] = {
+    "generalist": GeneralistConfig,
+    "codec": CodecConfig,
+    "decoder": DecoderConfig,
+}
 
 
 def load_config(path: Path) -> TrainingConfig:
-    """Read a YAML file; its ``stage`` is ``generalist``, which is the default, or ``codec``.
+    """Read a YAML file; its ``stage`` is ``generalist``, which is the default, ``codec`` or ``decoder``.
 
     It may be based on others, see ``read_settings``.
 
@@ -25,5 +30,5 @@ def load_config(path: Path) -> TrainingConfig:
     values = read_settings(path)
     stage = values.pop("stage", "generalist")
     if stage not in _STAGES:
-        raise InputError(f"{path}.stage is {stage!r}; use {' or '.join(_STAGES)}.")
+        raise InputError(f"{path}.stage is {stage!r}; use one of {', '.join(_STAGES)}.")
     return build(_STAGES[stage], values, str(path))

@@ -15,6 +15,7 @@ _NOT_HIDDEN = (
     "y_embedder",
     "final_layer",
     "gate",
+    "label_bias",
     "modulation",
     "conv_in",
     "conv_out",

@@ -9,6 +9,8 @@ import torch
 from diffusion_perception_ros.training.codec_config import CodecConfig
 from diffusion_perception_ros.training.codec_stage import CodecStage
 from diffusion_perception_ros.training.config import TrainingConfig
+from diffusion_perception_ros.training.decoder_config import DecoderConfig
+from diffusion_perception_ros.training.decoder_stage import DecoderStage
 from diffusion_perception_ros.training.generalist_config import GeneralistConfig
 from diffusion_perception_ros.training.generalist_stage import GeneralistStage
 from diffusion_perception_ros.training.stage import Stage
@@ -26,5 +28,7 @@ def make_stage(config: TrainingConfig, device: torch.device) -> Stage[Any]:
     """
     if isinstance(config, CodecConfig):
         return CodecStage(config, device)
+    if isinstance(config, DecoderConfig):
+        return DecoderStage(config, device)
     assert isinstance(config, GeneralistConfig)
     return GeneralistStage(config, device)
