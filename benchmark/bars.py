@@ -50,6 +50,7 @@ def _bars(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, float]
             bars.append((f"{asked}{_codec(codec)}", {_RELEASED: time}, _duration(time)))
         for row in same:
             kind = "" if row["dtype"] == "float32" else f", {row['dtype']}"
+            kind += "" if row["decoder"] == "own" else f", {row['decoder']} decoder"
             compiled = ", compiled" if row["compiled"] else ""
             stages = {color: row["milliseconds"][stage]["median"] for stage, color in _COLORS.items()}
             text = f"{_duration(row['milliseconds']['total']['median'])}, {row['frames_per_second']:.3g} frames/s"

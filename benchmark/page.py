@@ -71,6 +71,7 @@ def name_of(row: Mapping[str, Any]) -> str:
     checkpoint = row["checkpoint"].removeprefix("random ")
     codec = {"own": "", "kl": ", KL codec", "tiny": ", tiny codec"}.get(row["codec"], f", {row['codec']}")
     steps = f"{row['steps']} step{'s' if row['steps'] > 1 else ''}"
+    codec += "" if row["decoder"] == "own" else f", {row['decoder']} decoder"
     compiled = ", compiled" if row["compiled"] else ""
     tasks = " + ".join(row["tasks"])
     return f"{checkpoint}, {row['resolution']}x{row['resolution']}, {tasks}, {steps}, {row['dtype']}{codec}{compiled}"

@@ -22,6 +22,7 @@ from diffusion_perception_ros.benchmarking.released import ReleasedPipeline
 from diffusion_perception_ros.benchmarking.roofline import Peaks, Work, stage_work
 from diffusion_perception_ros.benchmarking.table import number
 from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.model.decoders import LatentDecoder
 from diffusion_perception_ros.model.flops import transformer_flops
 from diffusion_perception_ros.model.random import random_codec
 from diffusion_perception_ros.pipeline import PerceptionPipeline
@@ -124,7 +125,7 @@ def test_what_is_impossible_is_a_row_among_others(monkeypatch: pytest.MonkeyPatc
 
 def test_other_resolutions_keep_the_weights() -> None:
     models = Models("embedded", 96, ["float32"], CPU)
-    pipe = models.pipeline("float32", "own", False)
+    pipe = models.pipeline("float32", "own", False, "own")
     assert pipe.metadata.resolution == 96
     own = PerceptionPipeline.embedded("cpu").transformer.state_dict()
     same = pipe.transformer.state_dict()
@@ -239,3 +240,19 @@ def test_the_command_refuses(capsys: pytest.CaptureFixture[str]) -> None:
         assert stopped.value.code == 2
     assert cli.main(["benchmark", "--random", "big"]) == 2
     assert "12x384" in capsys.readouterr().err
+
+
+def test_decoders_take_turns(tmp_path: Path) -> None:
+    """The released way has the codec's, so it predicts as the full one does."""
+    pipe = PerceptionPipeline.random(64)
+    labels = {name: list(pipe.metadata.tasks[name].labels) for name in ("depth", "flow")}
+    pipe.decoder = LatentDecoder(tasks=labels, **LatentDecoder.sizes(pipe.transformer, pipe.codec))
+    pipe.save_pretrained(tmp_path)
+    models = Models(str(tmp_path), None, ["float32"], CPU)
+    group = [configuration(checkpoint=str(tmp_path), decoder=decoder) for decoder in ("own", "full", "features")]
+    streams = Streams(models, Clip(64, 48, 1), CPU)
+    own, full, features = streams.measure(group, Effort(1, warm_up=0), with_released=True)
+    assert models.pipeline(*own.configuration.model).decoding(1) == "AutoencoderKL, latent decoder"
+    assert full.difference["flow"] < 1e-3 < own.difference["flow"]
+    assert features.error is not None
+    assert "no decoder 'features'" in features.error

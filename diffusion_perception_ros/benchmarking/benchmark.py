@@ -65,7 +65,7 @@ def _row(measurement: Measurement, models: Models, clip: Clip, peaks: Peaks) -> 
         return {**row, "error": measurement.error}
     pipe = models.pipeline(*configuration.model)
     total = measurement.spreads["total"]
-    row["codec_class"] = pipe.codec.name
+    row["decoding"] = pipe.decoding(configuration.steps)
     row["milliseconds"] = {stage: asdict(spread) for stage, spread in measurement.spreads.items()}
     row["frames_per_second"] = 1e3 / total.median
     row["memory"] = {"weights": weight_bytes(pipe), "working": measurement.memory}
@@ -93,7 +93,8 @@ def _roofline(measurement: Measurement, pipe: PerceptionPipeline, clip: Clip, pe
     samples = len(Plan(pipe.metadata, request).queries)
     stages: Row = {}
     for stage, work in stage_work(pipe, measurement.pictures, samples, configuration.steps).items():
-        if work.flops:
+        # Of a decoder of perception nothing is known here, nor of what it makes the transformer leave out.
+        if work.flops and (pipe.decoder is None or stage == "encode"):
             milliseconds = measurement.spreads[stage].median
             stages[stage] = {
                 "flops": work.flops,
@@ -108,5 +109,5 @@ def _roofline(measurement: Measurement, pipe: PerceptionPipeline, clip: Clip, pe
 
 def weight_bytes(pipe: PerceptionPipeline) -> int:
     """Of the transformer and the codec."""
-    parts: list[nn.Module] = [pipe.transformer, *networks(pipe.codec)]
+    parts: list[nn.Module] = [pipe.transformer, *networks(pipe.codec), *([pipe.decoder] if pipe.decoder else [])]
     return sum(tensor.nbytes for part in parts for tensor in part.state_dict().values())

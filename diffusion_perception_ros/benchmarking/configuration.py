@@ -13,6 +13,8 @@ from diffusion_perception_ros.errors import InputError
 RANDOM = "random "
 _SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
+Model = tuple[str, str, bool, str]
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -28,6 +30,7 @@ class Configuration:
         codec: ``own``, the checkpoint's; ``kl`` or ``tiny``, of Stable Diffusion's sizes with random weights; or a
             folder with a ``vae/``.
         compiled: With torch.compile.
+        decoder: ``own``, the checkpoint's default; ``full``, the codec's; or another that the checkpoint has.
     """
 
     checkpoint: str
@@ -37,11 +40,12 @@ class Configuration:
     dtype: str
     codec: str
     compiled: bool
+    decoder: str = "own"
 
     @property
-    def model(self) -> tuple[str, str, bool]:
+    def model(self) -> Model:
         """What of it makes the pipeline, of one checkpoint and resolution."""
-        return self.dtype, self.codec, self.compiled
+        return self.dtype, self.codec, self.compiled, self.decoder
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -56,10 +60,12 @@ def combine(
     dtypes: Sequence[str],
     codecs: Sequence[str],
     compiled: Sequence[bool],
+    decoders: Sequence[str] = ("own",),
 ) -> list[Configuration]:
-    """All combinations. Those that differ in dtype, codec and compilation alone follow each other."""
+    """All combinations. Those that differ in tasks or steps stand apart."""
     return [
-        Configuration(*values) for values in product(checkpoints, resolutions, tasks, steps, dtypes, codecs, compiled)
+        Configuration(*values)
+        for values in product(checkpoints, resolutions, tasks, steps, dtypes, codecs, compiled, decoders)
     ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from diffusion_perception_ros.benchmarking.clip import Clip
-from diffusion_perception_ros.benchmarking.configuration import Configuration
+from diffusion_perception_ros.benchmarking.configuration import Configuration, Model
 from diffusion_perception_ros.benchmarking.memory import WorkingMemory
 from diffusion_perception_ros.benchmarking.models import Models, released_codec
 from diffusion_perception_ros.benchmarking.spread import Spread
@@ -93,7 +93,7 @@ class Streams:
         self._models = models
         self._clip = clip
         self._device = device
-        self._streams: dict[tuple[str, str, bool], PerceptionStream] = {}
+        self._streams: dict[Model, PerceptionStream] = {}
         self._frame = 0
         self._round_seconds = 0.0
 

@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from diffusion_perception_ros.benchmarking.configuration import random_sizes
+from diffusion_perception_ros.benchmarking.configuration import Model, random_sizes
 from diffusion_perception_ros.benchmarking.random_generalist import random_generalist
 from diffusion_perception_ros.benchmarking.released import ReleasedPipeline
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.codec import AutoencoderCodec, ImageCodec
+from diffusion_perception_ros.model.decoders import PerceptionDecoder, load_decoder
 from diffusion_perception_ros.model.folder import load_codec
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
 from diffusion_perception_ros.model.random import SCHEDULER_CONFIG, random_codec
 from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast
-from diffusion_perception_ros.pipeline import PerceptionPipeline
+from diffusion_perception_ros.pipeline import EMBEDDED, PerceptionPipeline
 from diffusion_perception_ros.tasks import released_encodings
 
 _RELEASED_RESOLUTION, _RELEASED_DOWNSCALE = 512, 8
@@ -43,11 +44,12 @@ class Models:
 
     def __init__(self, checkpoint: str, resolution: int | None, dtypes: Sequence[str], device: torch.device) -> None:
         self._device = device
+        self._folder = EMBEDDED if checkpoint == "embedded" else Path(checkpoint)
         self._dtype = _FLOAT32 if _FLOAT32 in dtypes else dtypes[0]
         self._base = _load(checkpoint, resolution, getattr(torch, self._dtype), device)
         self._own = ("own", "kl") if self._base.metadata.is_random else ("own",)
         self._transformers = {(self._dtype, False): self._base.transformer}
-        self._pipes: dict[tuple[str, str, bool], PerceptionPipeline] = {}
+        self._pipes: dict[Model, PerceptionPipeline] = {}
         self._released: dict[str, ReleasedPipeline] = {}
 
     @property
@@ -55,16 +57,22 @@ class Models:
         """Side of the network's square in pixels."""
         return self._base.metadata.resolution
 
-    def pipeline(self, dtype: str, codec: str, compiled: bool) -> PerceptionPipeline:
+    def pipeline(self, dtype: str, codec: str, compiled: bool, decoder: str) -> PerceptionPipeline:
         """As the product runs it.
 
         Raises:
-            InputError: The codec does not fit the checkpoint.
+            InputError: The codec does not fit the checkpoint, or it has no such decoder.
         """
-        key = dtype, codec, compiled
+        key = dtype, codec, compiled, decoder
         if key not in self._pipes:
             own = self._codec(codec, dtype)
-            self._pipes[key] = self._with(self._transformer(dtype, compiled), compile_codec(own) if compiled else own)
+            self._pipes[key] = PerceptionPipeline(
+                self._transformer(dtype, compiled),
+                compile_codec(own) if compiled else own,
+                self._base.scheduler_config,
+                self._base.metadata,
+                self._decoder(decoder, dtype, compiled),
+            )
         return self._pipes[key]
 
     def released(self, codec: str) -> ReleasedPipeline:
@@ -76,7 +84,8 @@ class Models:
         codec = released_codec(codec)
         if codec not in self._released:
             own = self._codec(codec, _FLOAT32)
-            pipe = self._with(self._base.transformer, own)
+            base = self._base
+            pipe = PerceptionPipeline(base.transformer, own, base.scheduler_config, base.metadata)
             self._released[codec] = ReleasedPipeline(pipe, own)
         return self._released[codec]
 
@@ -91,8 +100,14 @@ class Models:
             )
         return self._transformers[key]
 
-    def _with(self, transformer: DiTMoETransformer, codec: ImageCodec) -> PerceptionPipeline:
-        return PerceptionPipeline(transformer, codec, self._base.scheduler_config, self._base.metadata)
+    def _decoder(self, name: str, dtype: str, compiled: bool) -> PerceptionDecoder | None:
+        name = self._base.metadata.decoder if name == "own" else name
+        decoder = load_decoder(self._folder, name, getattr(torch, dtype))
+        if decoder is not None:
+            decoder.to(self._device)
+        if decoder is not None and compiled:
+            decoder.compile()
+        return decoder
 
     def _codec(self, name: str, dtype: str) -> ImageCodec:
         if name in self._own and dtype == self._dtype:

@@ -14,7 +14,8 @@ def describe(row: Mapping[str, Any]) -> str:
     """The configuration in one line."""
     steps = f"{row['steps']} step{'s' if row['steps'] > 1 else ''}"
     parts = [row["checkpoint"], f"{row['resolution']}²", "+".join(row["tasks"]), steps, row["dtype"]]
-    return ", ".join([*parts, row["codec"], *(["compiled"] if row["compiled"] else [])])
+    decoder = [] if row["decoder"] == "own" else [f"{row['decoder']} decoder"]
+    return ", ".join([*parts, row["codec"], *decoder, *(["compiled"] if row["compiled"] else [])])
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -70,7 +71,7 @@ def rooflines(rows: Sequence[Mapping[str, Any]]) -> str:
     lines.append(f"{'roofline':{width}}  " + "  ".join(f"{stage:>34}" for stage in STAGES[:-1]))
     for name, row in zip(names, rows, strict=True):
         stages = row["roofline"]["stages"]
-        cells = [_work(stages[stage]) if stage in stages else "moves pixels" for stage in STAGES[:-1]]
+        cells = [_work(stages[stage]) if stage in stages else "-" for stage in STAGES[:-1]]
         lines.append(f"{name:{width}}  " + "  ".join(f"{cell:>34}" for cell in cells))
     return "\n".join(lines)
 

@@ -23,10 +23,11 @@ examples:
   diffusion-perception benchmark --random 28x1152 --dtype bfloat16 --codec kl,tiny --compile no,yes --device cuda
 
 A camera's frames go through PerceptionStream, as in the node: each is encoded once. Rows that differ only in codec,
-dtype and compilation take turns frame by frame, and with --reference the released way takes its turn: the same weights,
-frame and noise in float32, one task and one image after the other, everything encoded anew, one expert after the other;
-with the KL autoencoder where ours has the tiny one. Numbers are medians, with quartiles in parentheses. Memory is that
-of the weights and the peak of a frame beyond it, of the device or, on a CPU, of the process.
+decoder, dtype and compilation take turns frame by frame, and with --reference the released way takes its turn: the
+same weights, frame and noise in float32, one task and one image after the other, everything encoded anew, one expert
+after the other; with the KL autoencoder where ours has the tiny one, and always with the codec's decoder. Numbers are
+medians, with quartiles in parentheses. Memory is that of the weights and the peak of a frame beyond it, of the device
+or, on a CPU, of the process.
 
 exit status:
   0 all was measured, 2 unusable input or arguments, or nothing could be measured, 3 some could not, 130 interrupted
@@ -89,6 +90,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "vae/ (default: own)",
     )
     axes.add_argument(
+        "--decoder",
+        type=_choices("own", "full", "latent", "features"),
+        default=("own",),
+        metavar="LIST",
+        help="own, the checkpoint's default; full, latent, features (default: own)",
+    )
+    axes.add_argument(
         "--compile", type=_choices("no", "yes"), default=("no",), metavar="LIST", help="no, yes (default: no)"
     )
     how = parser.add_argument_group("how")
@@ -135,6 +143,7 @@ def run(args: argparse.Namespace) -> int:
         args.dtype,
         args.codec,
         [choice == "yes" for choice in args.compile],
+        args.decoder,
     )
     report: dict[str, Any] = {
         "command": shlex.join(["diffusion-perception", *sys.argv[1:]]),
