@@ -31,7 +31,9 @@ def wishes(draw: st.DrawFn) -> Wanted:
 
 @st.composite
 def models(draw: st.DrawFn) -> CostModel:
-    costs = CostModel(draw(tables), draw(tables), {name: draw(tables) for name in NAMES})
+    costs = CostModel(
+        draw(tables), draw(tables), {(name, one): draw(tables) for name in NAMES for one in (True, False)}
+    )
     for estimate in costs.corrections.values():
         estimate.value = draw(st.floats(0.2, 5))
     return costs
@@ -49,7 +51,7 @@ def rank(wanted: Wanted, chosen: Plan) -> tuple[Any, ...]:
 
 def proportional(per_sample: float = 10.0, base: float = 5.0) -> CostModel:
     table = {n: base + per_sample * n for n in (1, 2, 4, 8, 16)}
-    return CostModel({1: 1.0}, table, {name: {1: 1.0} for name in NAMES})
+    return CostModel({1: 1.0}, table, {(name, True): {1: 1.0} for name in NAMES})
 
 
 def wish(steps: int = 4, members: int = 4, **tasks: int) -> Wanted:
@@ -191,7 +193,7 @@ def test_two_outliers_change_nothing() -> None:
 
 
 def test_a_task_that_was_not_calibrated_counts_as_the_slowest() -> None:
-    costs = CostModel({1: 1.0}, {1: 1.0}, {"depth": {1: 5.0}, "flow": {1: 7.0}})
+    costs = CostModel({1: 1.0}, {1: 1.0}, {("depth", True): {1: 5.0}, ("flow", False): {1: 7.0}})
     work = Work(1, {"normals": TaskWork(1, 0)}, 16)
     assert costs.predict(work, ("normals",), 1, 1) == pytest.approx(9.0)
 

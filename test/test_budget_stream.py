@@ -42,7 +42,7 @@ class SimulatedTimes(PerceptionPipeline):
         if self.sizes[-1] > self.room:
             raise torch.cuda.OutOfMemoryError
 
-    def batch(self, requests: Sequence[Request], recall: Any = None) -> list[PerceptionOutput]:
+    def batch(self, requests: Sequence[Request], recall: Any = None, refine: Any = None) -> list[PerceptionOutput]:
         self.calls.append(list(requests))
         samples = sum(
             request.ensemble_size * {"depth": 1, "flow": 2, "amodal": len(request.visible_masks)}[task.name]
@@ -51,7 +51,7 @@ class SimulatedTimes(PerceptionPipeline):
         )
         if samples > self.room_in_all:
             raise torch.cuda.OutOfMemoryError
-        outputs = super().batch(requests, recall) if self.answers else [PerceptionOutput() for _ in requests]
+        outputs = super().batch(requests, recall, refine) if self.answers else [PerceptionOutput() for _ in requests]
         steps = requests[0].num_inference_steps
         times = {"encode": 1.0, "denoise": 10.0 * samples * steps, "decode": 1.0 * samples}
         return [replace(o, stage_ms={stage: self.slowness * ms for stage, ms in times.items()}) for o in outputs]
@@ -226,8 +226,8 @@ def test_calibration_runs_what_fits_its_time_and_extrapolates_the_rest(make: Mak
     assert sizes[-1] < 20
     assert sum(11.0 * _samples(requests) + 1 for requests in pipe.calls) <= 200.0
     full = calibrate(pipe, request, TASKS, milliseconds=1e6)
-    assert max(full.decode["amodal"]) == 8
-    assert {name: sorted(table) for name, table in full.decode.items()} == {
+    assert max(full.decode["amodal", True]) == 8
+    assert {name: sorted(table) for (name, _), table in full.decode.items()} == {
         "depth": [1, 2, 4],
         "flow": [2, 4, 8],
         "amodal": [2, 4, 8],
@@ -246,5 +246,5 @@ def test_the_embedded_checkpoint_is_calibrated_by_its_own_clock() -> None:
     pipe = PerceptionPipeline.embedded("cpu")
     request = pipe.request(FRAMES[0], FRAMES[1], LABELS == 1, tasks=("depth", "flow"))
     costs = calibrate(pipe, request, ("depth", "flow"), milliseconds=1.0)
-    assert set(costs.decode) == {"depth", "flow"}
+    assert set(costs.decode) == {("depth", True), ("flow", True)}
     assert costs.step[1] > 0.1

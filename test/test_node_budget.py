@@ -73,7 +73,7 @@ class Subscriber:
         self.send()
         rig.wait(lambda: len(pipe.calls) > calls)
         rig.publish("/visible_masks", image_message(self.send(), labels, "mono8"))
-        rig.wait(lambda: {"frame", "masks"} <= rig.node._worker._mailbox._items.keys())
+        rig.wait(lambda: {"frame", "masks"} <= rig.node._worker._cameras[0].mailbox._items.keys())
         pipe.hold.set()
         rig.wait(lambda: len(self.status) == seen + 2)
         return self.status[-1]

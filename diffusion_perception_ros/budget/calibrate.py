@@ -37,7 +37,7 @@ def calibrate(
     work = work_of(pipe.metadata, [request], importance, pipe.max_batch_size)
     wanted = wanted_by([request], work, pipe.scheduler_config)
     spent = 0.0
-    for number, chosen in enumerate(_plans(wanted)):
+    for number, chosen in enumerate(_plans(wanted, pipe)):
         arguments = work, chosen.tasks, chosen.num_inference_steps, chosen.ensemble_size
         is_first = number < len(work.tasks)
         if not is_first and spent + costs.predict(*arguments) > milliseconds:
@@ -56,13 +56,19 @@ def calibrate(
     return costs
 
 
-def _plans(wanted: Wanted) -> Iterator[Plan]:
+def _plans(wanted: Wanted, pipe: PerceptionPipeline) -> Iterator[Plan]:
     """What is measured, the most important first; in the second round disturbances of the first are found out."""
     tasks, fewest = tuple(wanted.work.tasks), wanted.steps[0]
     alone = [(name,) for name in tasks]
     sizes = [2**i for i in range(1, wanted.ensemble_size.bit_length()) if 2**i < wanted.ensemble_size]
     members = [*sizes, wanted.ensemble_size] if wanted.ensemble_size > 1 else []
+    others = [steps for steps in wanted.steps[1:2] if pipe.decoding(steps) != pipe.decoding(fewest)]
     for _ in range(_ROUNDS):
+        for some in alone:
+            yield Plan(some, fewest, 1, 0.0)
+        for steps in others:
+            for some in alone:
+                yield Plan(some, steps, 1, 0.0)
         for size in (1, *members):
-            for some in dict.fromkeys((*alone, tasks)):
+            for some in dict.fromkeys((*(alone if size > 1 else ()), tasks)):
                 yield Plan(some, fewest, size, 0.0)

@@ -68,13 +68,13 @@ class CostModel:
     Attributes:
         encode: By number of pictures.
         step: One evaluation of the transformer, by number of samples at once.
-        decode: By task, by number of samples.
+        decode: By task and whether it takes a single step, which has decoders of its own; by number of samples.
         corrections: By stage: measured time as a multiple of the one predicted from the tables.
     """
 
     encode: Table = field(default_factory=dict)
     step: Table = field(default_factory=dict)
-    decode: dict[str, Table] = field(default_factory=dict)
+    decode: dict[tuple[str, bool], Table] = field(default_factory=dict)
     corrections: dict[str, UpperEstimate] = field(
         default_factory=lambda: {stage: UpperEstimate(1.0) for stage in STAGES}
     )
@@ -102,7 +102,7 @@ class CostModel:
         _enter(self.step, size, stage_ms["denoise"] / (steps * parts))
         if len(tasks) == 1:
             (name,) = tasks
-            _enter(self.decode.setdefault(name, {}), samples, stage_ms["decode"])
+            _enter(self.decode.setdefault((name, steps == 1), {}), samples, stage_ms["decode"])
 
     def observe(
         self, work: Work, tasks: Collection[str], steps: int, members: int, stage_ms: Mapping[str, float]
@@ -115,15 +115,18 @@ class CostModel:
 
     def _uncorrected(self, work: Work, tasks: Collection[str], steps: int, members: int) -> dict[str, float]:
         parts, size = work.batches(members * work.samples(tasks))
-        # A task that was not calibrated is taken for the slowest one.
-        unknown = max(self.decode.values(), key=lambda table: _interpolate(table, 1), default={})
         return {
             "encode": _interpolate(self.encode, work.pictures(tasks)),
             "denoise": steps * parts * _interpolate(self.step, size),
             "decode": sum(
-                _interpolate(self.decode.get(name, unknown), members * work.tasks[name].samples) for name in tasks
+                _interpolate(self._decode(name, steps == 1), members * work.tasks[name].samples) for name in tasks
             ),
         }
+
+    def _decode(self, name: str, is_single_step: bool) -> Table:
+        """Of a task; of one that was not calibrated that of the slowest."""
+        known = self.decode.get((name, is_single_step)) or self.decode.get((name, not is_single_step))
+        return known or max(self.decode.values(), key=lambda table: _interpolate(table, 1), default={})
 
 
 def _enter(table: Table, items: int, ms: float) -> None:

@@ -26,7 +26,7 @@ class BudgetedStream:
     """What requests want is the upper limit; ensemble members, then steps, then tasks are given up to keep the budget.
 
     Where the device runs out of memory the same is done: first smaller batches, which cost only time, then fewer
-    samples. That stays so until ``forgive``.
+    samples. That stays so until ``forgive``, or until nothing fits any more.
 
     Args:
         stream: Computes what is planned.
@@ -141,6 +141,8 @@ class BudgetedStream:
         elif samples > work.samples(chosen.tasks[:1]):
             self._samples_limit = samples - 1
         else:
+            # Whoever else has taken the memory may give it back.
+            self.forgive()
             raise DeviceMemoryError("the device ran out of memory with one sample at a time; use a smaller checkpoint.")
 
     def _reason(self, wanted: Wanted, chosen: Plan) -> str:

@@ -47,10 +47,13 @@ def wanted_by(requests: Sequence[Request], work: Work, scheduler_config: Mapping
 
 def as_planned(request: Request, chosen: Plan) -> Request:
     """What is left of a request; it may have no tasks."""
-    return replace(
+    left = replace(
         request,
         tasks=tuple(task for task in request.tasks if task.name in chosen.tasks),
         num_inference_steps=chosen.num_inference_steps,
         ensemble_size=chosen.ensemble_size,
         flip_members=request.flip_members and chosen.ensemble_size > 1,
     )
+    # What continues the frame before needs the flow, which would be computed in spite of the budget.
+    sheds_flow = any(task.name == "flow" and task not in left.tasks for task in request.tasks)
+    return replace(left, temporal="off") if sheds_flow else left
