@@ -185,7 +185,15 @@ class Camera:
         flow = next((job for job in jobs if job.second is not None), None)
         if flow is not None and flow.second is not None and flow.second.position > frame.position:
             frame = flow.second
-        tasks = [task for job in jobs for task in job.tasks]
+        reduced = self._model.plan if jobs else None
+        # Amodal of a frame without objects is always answered, and costs nothing.
+        tasks = [
+            task
+            for job in jobs
+            for task in job.tasks
+            if reduced is None or task in reduced.tasks or (task == "amodal" and not job.has_objects)
+        ]
+        chosen = reduced or request
         drops = self._intake.drops
         fit = self.metric.fit
         metric: dict[str, Any] = {}
@@ -200,8 +208,9 @@ class Camera:
             codec=pipe.codec.name,
             sampler=request.sampler.name,
             tasks=tasks,
-            num_inference_steps=[request.num_inference_steps] * len(tasks),
-            ensemble_size=request.ensemble_size,
+            num_inference_steps=[chosen.num_inference_steps] * len(tasks),
+            ensemble_size=chosen.ensemble_size,
+            budget_ms=self._model.budget_ms,
             convert_ms=frame.convert_ms,
             frames_received=self._intake.received,
             frames_processed=self.processed,

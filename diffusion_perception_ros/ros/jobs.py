@@ -31,6 +31,11 @@ class Job:
     omitted: int = 0
     tasks: list[str] = field(default_factory=list)
 
+    @property
+    def has_objects(self) -> bool:
+        """Whether anything is visible in the masks."""
+        return self.labels is not None and bool(self.labels.any())
+
 
 def plan(
     items: Mapping[str, Any],

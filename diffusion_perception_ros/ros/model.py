@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diffusion_perception_ros.budget.plan import Plan
+from diffusion_perception_ros.budget.stream import BudgetedStream
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.metric.anchor import MetricAnchor
 from diffusion_perception_ros.metric.fit import DepthSpace
@@ -22,16 +25,13 @@ from diffusion_perception_ros.request import Request, check_request
 from diffusion_perception_ros.ros.parameters import EMBEDDED, NodeSettings
 from diffusion_perception_ros.stream import PerceptionStream
 
-_BLACK = np.zeros((64, 64, 3), np.uint8)
-_OBJECT = np.pad(np.ones((32, 32), np.uint8), 16)
+# Of a camera's size, since a budget's times are measured with it, and noise, so that all experts have something to do.
+_IMAGE, _NEXT_IMAGE = np.random.default_rng(0).integers(0, 256, (2, 480, 640, 3), np.uint8)
+_OBJECT = np.pad(np.ones((240, 320), np.uint8), ((120, 120), (160, 160)))
 
 
 class CancelledError(Exception):
     """The prediction was given up because the node stops."""
-
-
-class DeviceMemoryError(Exception):
-    """The prediction did not fit into the device's memory."""
 
 
 class Model:
@@ -41,13 +41,15 @@ class Model:
         pipe: The pipeline.
 
     Attributes:
-        degraded_reason: What was reduced, and why; empty if nothing was.
+        plan: What the last prediction was made of; None where there was nothing to predict.
     """
 
     def __init__(self, pipe: PerceptionPipeline) -> None:
         self.pipe = pipe
+        self.plan: Plan | None = None
         self._stream = PerceptionStream(pipe)
-        self.degraded_reason = ""
+        self._budgeted = BudgetedStream(self._stream)
+        self._settings: NodeSettings | None = None
         self._metadata = pipe.metadata
         self._cancelled = threading.Event()
         for network in (pipe.transformer, *vars(pipe.codec).values()):
@@ -88,8 +90,8 @@ class Model:
         request = check_request(
             self._metadata,
             self.pipe.scheduler_config,
-            image=_BLACK,
-            next_image=_BLACK,
+            image=_IMAGE,
+            next_image=_NEXT_IMAGE,
             visible_masks=_OBJECT,
             tasks=self.tasks(settings),
             aligner="standardize",
@@ -108,12 +110,15 @@ class Model:
         return MetricAnchor(DepthSpace.of_encoding(self._metadata.tasks["depth"].kind))
 
     def warm_up(self, settings: NodeSettings) -> None:
-        """Predict once, so that the first frame takes no longer than the others, and what cannot work fails here."""
-        requests = [
-            self.request(_BLACK, _BLACK, _OBJECT, self.tasks(settings), settings, camera=camera)
-            for camera in settings.cameras
-        ]
-        self.predict(requests, settings)
+        """Predict once, so that the first frame takes no longer than the others, and what cannot work fails here.
+
+        With a budget, what things cost on this device is measured.
+
+        Raises:
+            InputError: The pipeline refuses the settings.
+            DeviceMemoryError: See ``predict``.
+        """
+        self.predict([self._typical_request(settings, camera) for camera in settings.cameras], settings)
         self._stream.reset()
 
     def request(
@@ -151,22 +156,27 @@ class Model:
         self._stream.reset(camera)
 
     def predict(self, requests: Sequence[Request], settings: NodeSettings) -> list[PerceptionOutput]:
-        """Answer all requests in one batch; see ``PerceptionStream.batch``.
+        """Answer all requests in one batch, as far as it fits the budget and the memory; see ``BudgetedStream.batch``.
 
         Raises:
             CancelledError: ``cancel`` was called.
-            DeviceMemoryError: It does not fit; the next prediction is computed in smaller batches.
+            DeviceMemoryError: Not even one sample at a time fits.
         """
-        self._apply(settings)
-        try:
-            return self._stream.batch(requests)
-        except torch.cuda.OutOfMemoryError:
-            self.pipe.max_batch_size = max(1, self.pipe.max_batch_size // 2)
-            self.degraded_reason = f"batches of {self.pipe.max_batch_size}, because the device ran out of memory"
-            failure = DeviceMemoryError(f"the device ran out of memory; continuing with {self.degraded_reason}.")
-        # Outside of the handler, whose traceback would hold on to the tensors.
-        torch.cuda.empty_cache()
-        raise failure
+        self.plan = None
+        if not requests:
+            return []
+        if settings is not self._settings:
+            self._apply(settings)
+        if settings.budget_ms is not None and not self._budgeted.is_calibrated:
+            # Not by the requests, which may be about a part of the tasks.
+            self._budgeted.calibrate(self._typical_request(settings, settings.cameras[0]))
+        outputs = self._budgeted.batch(requests)
+        self.plan = self._budgeted.plan
+        return outputs
+
+    def spent_elsewhere(self, milliseconds: float) -> None:
+        """See ``BudgetedStream.spent_elsewhere``."""
+        self._budgeted.spent_elsewhere(milliseconds)
 
     def cancel(self) -> None:
         """Give up the prediction in progress, and every later one until ``resume``."""
@@ -179,10 +189,21 @@ class Model:
     def release(self) -> None:
         """Free the device's memory; the model cannot be used afterwards."""
         device = self.pipe.device
-        del self.pipe, self._stream
+        del self.pipe, self._stream, self._budgeted
         if device.type == "cuda":
             gc.collect()
             torch.cuda.empty_cache()
+
+    @property
+    def budget_ms(self) -> float:
+        """Time for one frame; NaN without a limit."""
+        budget_ms = self._budgeted.budget_ms
+        return math.nan if budget_ms is None else budget_ms
+
+    @property
+    def degraded_reason(self) -> str:
+        """What the last prediction was denied, and why; empty if nothing was."""
+        return self._budgeted.degraded_reason
 
     @property
     def device_memory(self) -> int:
@@ -202,7 +223,14 @@ class Model:
             )
         DepthSpace.of_encoding(depth.kind)
 
+    def _typical_request(self, settings: NodeSettings, camera: str) -> Request:
+        return self.request(_IMAGE, _NEXT_IMAGE, _OBJECT, self.tasks(settings), settings, camera)
+
     def _apply(self, settings: NodeSettings) -> None:
+        self._settings = settings
+        self._budgeted.budget_ms = settings.budget_ms
+        self._budgeted.importance = self.tasks(settings)
+        self._budgeted.forgive()
         metadata = self._metadata
         if settings.amodal_threshold:
             amodal = metadata.tasks["amodal"]

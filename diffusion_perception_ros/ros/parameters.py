@@ -117,6 +117,13 @@ DECLARATIONS: tuple[Declaration, ...] = (
     Declaration("sampler", "", "Name of the sampler; empty for the checkpoint's."),
     Declaration("num_inference_steps", 0, "Denoising steps; 0 for the checkpoint's.", maximum=1000),
     Declaration("ensemble_size", 1, "Ensemble members; 3 and more give an uncertainty.", minimum=1, maximum=64),
+    Declaration(
+        "budget_ms",
+        0.0,
+        "Time for one frame, ms; 0 for no limit. Members, then steps, then the last `tasks` are given up to keep it, "
+        "so that the two above are the most that is computed.",
+        maximum=10**6,
+    ),
     Declaration("flip_members", False, "Every second ensemble member sees the mirrored image."),
     Declaration("seed", 0, "Of the noise, the same for every frame.", maximum=2**63 - 1),
     Declaration(
@@ -240,6 +247,7 @@ class NodeSettings:
     tasks: tuple[str, ...] | None
     cameras: tuple[str, ...]
     sampling: SamplingSettings
+    budget_ms: float | None
     pairing: str
     flow_pair: str
     max_frame_gap: float | None
@@ -304,6 +312,7 @@ def settings_from(values: Mapping[str, Any]) -> NodeSettings:
             resize=read["resize"],
             seed=read["seed"],
         ),
+        budget_ms=read["budget_ms"] or None,
         pairing=read["pairing"],
         flow_pair=read["flow_pair"],
         max_frame_gap=read["max_frame_gap"] or None,

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from diffusion_perception_ros.budget.stream import DeviceMemoryError
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.frames.mailbox import fetch_all
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.request import Request
 from diffusion_perception_ros.ros.camera import Camera, Turn
 from diffusion_perception_ros.ros.jobs import Job
-from diffusion_perception_ros.ros.model import CancelledError, DeviceMemoryError, Model
+from diffusion_perception_ros.ros.model import CancelledError, Model
 from diffusion_perception_ros.ros.parameters import NodeSettings
 
 
@@ -112,16 +113,19 @@ class Worker:
                 requests |= {job: request for job, request in asked.items() if request is not None}
         if not turns:
             return
-        predicted = self._model.predict(list(requests.values()), choices.settings) if requests else []
+        predicted = self._model.predict(list(requests.values()), choices.settings)
         outputs = dict(zip(requests, predicted, strict=True))
         while turns:
             answers = [_answer(job, outputs.get(id(job))) for job in turns[0].jobs]
             turns[0].camera.finish(turns[0], answers, *choices, began)
             del turns[0]
+        if predicted:
+            elapsed_ms = 1e3 * (time.perf_counter() - began)
+            self._model.spent_elsewhere(elapsed_ms - sum(predicted[0].stage_ms.values()))
 
     def _request(self, camera: Camera, job: Job, settings: NodeSettings) -> Request | None:
         """What a job asks of the model; None if no object is visible and nothing else is asked."""
-        labels = None if _nothing_visible(job) else job.labels
+        labels = job.labels if job.has_objects else None
         tasks = tuple(task for task in job.tasks if task != "amodal" or labels is not None)
         if not tasks:
             return None
@@ -144,13 +148,9 @@ class Worker:
         self._warn(reason, sentence)
 
 
-def _nothing_visible(job: Job) -> bool:
-    return job.labels is not None and not job.labels.any()
-
-
 def _answer(job: Job, output: PerceptionOutput | None) -> PerceptionOutput:
     output = output or PerceptionOutput()
-    return replace(output, amodal=[]) if _nothing_visible(job) else output
+    return replace(output, amodal=[]) if job.labels is not None and not job.has_objects else output
 
 
 def _first_line(error: Exception) -> str:

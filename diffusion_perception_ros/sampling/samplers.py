@@ -163,3 +163,16 @@ def check_sampling(
         raise InputError(
             f"flip_members mirrors every second member, but ensemble_size is {ensemble_size}; set it to at least 2."
         )
+
+
+def possible_steps(sampler: Sampler, scheduler_config: Mapping[str, Any], most: int) -> tuple[int, ...]:
+    """The numbers of steps, ascending, that give a meaningful prediction and are no more than so many."""
+
+    def is_possible(steps: int) -> bool:
+        try:
+            check_sampling(sampler, scheduler_config, steps, ensemble_size=1, flip_members=False)
+        except InputError:
+            return False
+        return True
+
+    return tuple(steps for steps in range(1, most + 1) if is_possible(steps))
