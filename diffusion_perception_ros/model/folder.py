@@ -20,7 +20,7 @@ from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.codec import AutoencoderCodec, ImageCodec, PixelUnshuffleCodec
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
 from diffusion_perception_ros.model.official import OfficialCheckpoint
-from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast
+from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast, channels_last
 
 _AUTOENCODERS: dict[str, Any] = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 _METADATA_FILE = "perception.json"
@@ -35,20 +35,21 @@ _SHARD_SIZE = "250MB"
 _SHARD_PATTERN = SAFETENSORS_WEIGHTS_NAME.replace(".safetensors", "{suffix}.safetensors")
 
 
-def load_transformer(folder: Path, dtype: torch.dtype) -> DiTMoETransformer:
-    """The transformer of a converted checkpoint, on the host.
+def load_transformer(folder: Path, dtype: torch.dtype, device: str | torch.device = "cpu") -> DiTMoETransformer:
+    """The transformer of a converted checkpoint; its weights go to the device one by one, in the type wanted.
 
     Raises:
         InputError: The folder does not hold one that can be read.
     """
     _read_config(folder, "transformer", "config.json")
-    transformer: DiTMoETransformer = _load_weights(DiTMoETransformer, folder, "transformer", dtype)
+    transformer: DiTMoETransformer = _load_weights(DiTMoETransformer, folder, "transformer", dtype, device)
+    channels_last(transformer)
     transformer.eval().requires_grad_(False)
     return transformer
 
 
-def load_codec(folder: Path, dtype: torch.dtype) -> ImageCodec:
-    """The image codec in ``folder``/vae, on the host.
+def load_codec(folder: Path, dtype: torch.dtype, device: str | torch.device = "cpu") -> ImageCodec:
+    """The image codec in ``folder``/vae, on the device.
 
     Raises:
         InputError: There is none, it cannot be read, or it is of a kind that latents here do not fit.
@@ -59,7 +60,7 @@ def load_codec(folder: Path, dtype: torch.dtype) -> ImageCodec:
         return PixelUnshuffleCodec(int(config["downscale"]))
     if kind not in _AUTOENCODERS:
         raise InputError(f"{folder / 'vae'}: {kind} is not supported; use {' or '.join(_AUTOENCODERS)}.")
-    vae = _load_weights(_AUTOENCODERS[kind], folder, "vae", dtype)
+    vae = _load_weights(_AUTOENCODERS[kind], folder, "vae", dtype, device)
     vae.requires_grad_(False)
     return AutoencoderCodec(vae.eval())
 
@@ -150,11 +151,16 @@ def share(folder: Path) -> None:
         weights.chmod(mode)
 
 
-def _load_weights(kind: Any, folder: Path, component: str, dtype: torch.dtype) -> Any:
+def _load_weights(kind: Any, folder: Path, component: str, dtype: torch.dtype, device: str | torch.device) -> Any:
     path = folder / component
     try:
         model, report = kind.from_pretrained(
-            path, torch_dtype=dtype, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=True
+            path,
+            torch_dtype=dtype,
+            device_map={"": device},
+            local_files_only=True,
+            output_loading_info=True,
+            low_cpu_mem_usage=True,
         )
     except Exception as error:  # diffusers, safetensors and huggingface_hub raise a dozen kinds here
         raise InputError(

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
 
+_STEPS_AT_ONCE = 25
+
 
 def denoise(
     transformer: DiTMoETransformer,
@@ -40,8 +42,13 @@ def denoise(
     target_slot = model_input[:, -channels:]
     device_timesteps = scheduler.timesteps.to(latents.device)
     for i, timestep in enumerate(scheduler.timesteps):
+        # What timesteps and labels alone decide, for many steps at once: few large matrix products, in bounded memory.
+        if i % _STEPS_AT_ONCE == 0:
+            schedule = device_timesteps[i : i + _STEPS_AT_ONCE, None]
+            modulations = transformer.modulations(schedule, class_labels)
         target_slot.copy_(latents)
-        output = transformer(model_input, device_timesteps[i], class_labels).sample[:, :channels]
+        modulation = modulations.step(i % _STEPS_AT_ONCE)
+        output = transformer(model_input, device_timesteps[i], class_labels, modulation).sample[:, :channels]
         step = scheduler.step(output, timestep, latents)
         if one_step:
             estimate: Tensor = step.pred_original_sample
