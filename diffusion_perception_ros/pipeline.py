@@ -16,6 +16,7 @@ from diffusion_perception_ros.checkpoint import check_decoder, check_parts, rele
 from diffusion_perception_ros.device import resolve_device
 from diffusion_perception_ros.model import folder as checkpoint_folder
 from diffusion_perception_ros.model.codec import ImageCodec
+from diffusion_perception_ros.model.compile import compile_transformer
 from diffusion_perception_ros.model.decoders import FULL, PerceptionDecoder, load_decoder, save_decoder
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
 from diffusion_perception_ros.model.official import OfficialCheckpoint
@@ -115,7 +116,7 @@ class PerceptionPipeline:
         # The small files first: their faults should not wait for gigabytes.
         scheduler_config = checkpoint_folder.load_scheduler_config(stable_diffusion)
         substitute = None if codec is None else Path(codec)
-        image_codec = checkpoint_folder.load_codec(stable_diffusion, torch_dtype, substitute).to(target)
+        image_codec = checkpoint_folder.load_codec(stable_diffusion, torch_dtype, substitute, target)
         official = OfficialCheckpoint(
             checkpoint, num_attention_heads=num_attention_heads, num_experts_per_tok=num_experts_per_tok
         )
@@ -151,12 +152,9 @@ class PerceptionPipeline:
         metadata = checkpoint_folder.load_metadata(folder)
         scheduler_config = checkpoint_folder.load_scheduler_config(folder)
         substitute = None if codec is None else Path(codec)
-        image_codec = checkpoint_folder.load_codec(folder, torch_dtype, substitute).to(target)
-        chosen = load_decoder(folder, metadata.decoder if decoder is None else decoder, torch_dtype)
-        if chosen:
-            chosen.to(target)
-        transformer = checkpoint_folder.load_transformer(folder, torch_dtype)
-        transformer.to(target)
+        image_codec = checkpoint_folder.load_codec(folder, torch_dtype, substitute, target)
+        chosen = load_decoder(folder, metadata.decoder if decoder is None else decoder, torch_dtype, target)
+        transformer = checkpoint_folder.load_transformer(folder, torch_dtype, target)
         return cls(transformer, image_codec, scheduler_config, metadata, chosen)
 
     @classmethod
@@ -212,6 +210,17 @@ class PerceptionPipeline:
             is_random=True,
         )
         return cls(transformer, codec, dict(scheduler_config), metadata)
+
+    def compile(self, batch_sizes: Sequence[int] = (1,)) -> None:
+        """Compile the transformer for this device, in place, with CUDA graphs where there is CUDA.
+
+        Takes a minute or more for each number of samples; another than these is compiled when it first comes. Where
+        that fails, a warning says so in one sentence and the transformer stays as it is.
+
+        Args:
+            batch_sizes: Numbers of samples to compile for now, such as one for depth, flow and an object each.
+        """
+        compile_transformer(self.transformer, batch_sizes)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a checkpoint folder in diffusers' layout: safetensors and JSON; the decoder in use is its default."""

@@ -81,6 +81,18 @@ def test_timesteps_differ_in_bfloat16() -> None:
     assert (embedded[0] != embedded[1]).any()
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("stem", [{}, {"stem_channels": 8, "stem_levels": 2, "correlation_radius": 1}])
+def test_modulations_of_a_whole_schedule(stem: dict[str, int]) -> None:
+    transformer = random_transformer(sample_size=8, **{**SMALL, **stem})
+    x, timesteps = torch.randn(5, 12, 8, 8), torch.tensor([999, 500, 1])
+    schedule = transformer.modulations(timesteps[:, None], LABELS)
+    outputs = [transformer(x, t, LABELS, schedule.step(i)).sample for i, t in enumerate(timesteps)]
+    for t, out in zip(timesteps, outputs, strict=True):
+        torch.testing.assert_close(out, transformer(x, t, LABELS).sample)
+    assert (outputs[0] - outputs[2]).abs().max() > 1e-3
+
+
 def test_latents_of_another_size_are_refused(transformer: DiTMoETransformer) -> None:
     with pytest.raises(ValueError, match="takes 8x8"):
         transformer(torch.zeros(1, 12, 9, 9), torch.tensor([1]), torch.tensor([1000]))

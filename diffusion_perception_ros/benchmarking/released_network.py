@@ -37,7 +37,7 @@ class ReleasedTransformer:
     def __call__(self, x: Tensor, timestep: Tensor, class_labels: Tensor) -> Tensor:
         """(B, in_channels, h, w), a timestep and (B,) labels to (B, out_channels, h, w)."""
         condition = self._condition(timestep, class_labels)
-        features, compared = self._stem(x, condition) if self._stem else ([x], None)
+        features, compared = self._stem(x, self._stem.modulations(condition)) if self._stem else ([x], None)
         tokens = self._embed(features[-1], class_labels) + self._weights["pos_embed"]
         for i in range(self._config.num_layers):
             tokens = self._block(tokens, condition, f"blocks.{i}.")
@@ -46,7 +46,7 @@ class ReleasedTransformer:
         grid, patch = self._grid, self._patch
         x = tokens.view(len(x), grid, grid, patch, patch, -1)
         x = torch.einsum("bhwpqc->bchpwq", x).reshape(len(x), -1, grid * patch, grid * patch)
-        return self._head(x, features, compared, condition) if self._head else x
+        return self._head(x, features, compared, self._head.modulations(condition)) if self._head else x
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
         return F.linear(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])

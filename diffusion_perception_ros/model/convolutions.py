@@ -7,14 +7,32 @@ convolutions on the pixels themselves, with a skip past the transformer, can.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_perception_ros.model.linear import Linear, linear
+
+# The modulations of blocks by resolution and block, each (..., 2 channels).
+LevelModulations = list[list[Tensor]]
+
 # Side of the square that correlation's features are centred in, and the mean square of what is hardly a texture.
 _NEIGHBOURHOOD, _FAINT_TEXTURE = 7, 0.02
+# From how many needless products for each needed one a matrix product is slower on a CPU than one sum after another.
+_LARGEST_WASTE = 5
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution: a linear layer, where channels are last in memory."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, in_channels, h, w) to (B, out_channels, h, w)."""
+        return linear(input.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class ConditionedBlock(nn.Module):
@@ -26,11 +44,11 @@ class ConditionedBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.norm2 = nn.GroupNorm(8, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * channels))
+        self.modulation = nn.Sequential(nn.SiLU(), Linear(hidden_size, 2 * channels))
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(B, C, h, w) and (B, D) to (B, C, h, w)."""
-        shift, scale = self.modulation(condition)[..., None, None].chunk(2, dim=1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """(B, C, h, w) and (B, 2 C) to (B, C, h, w)."""
+        shift, scale = modulation[..., None, None].chunk(2, dim=1)
         y = self.conv1(F.silu(self.norm1(x)))
         y = self.conv2(F.silu(torch.addcmul(shift, self.norm2(y), 1 + scale)))
         out: Tensor = x + y
@@ -56,7 +74,7 @@ class Correlation(nn.Module):
         super().__init__()
         self.radius = radius
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)  # centring would cancel a bias
-        self.conv_out = nn.ModuleList(nn.Conv2d((2 * radius + 1) ** 2, width, 1) for width in out_channels)
+        self.conv_out = nn.ModuleList(Pointwise((2 * radius + 1) ** 2, width) for width in out_channels)
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
         """Compare two latents.
@@ -94,7 +112,7 @@ class Lookup(nn.Module):
         super().__init__()
         self.radius = radius
         self.offset = nn.Conv2d(channels, 2, 3, padding=1)
-        self.conv_out = nn.Conv2d((2 * radius + 1) ** 2 + 2, channels, 1)
+        self.conv_out = Pointwise((2 * radius + 1) ** 2 + 2, channels)
 
     def forward(self, x: Tensor, one: Tensor, other: Tensor) -> Tensor:
         """(B, channels, h, w) features, and what `Correlation` compared of both latents, to (B, channels, h, w)."""
@@ -131,8 +149,15 @@ def local_products(one: Tensor, other: Tensor, radius: int) -> Tensor:
     channels, height, width = one.shape[1:]
     one, other = (features.permute(0, 2, 3, 1) for features in (one / channels, other))
     window, padded = 2 * radius + 1, width + 2 * radius
+    other = F.pad(other, (0, 0, *(radius,) * 4))
+    gradients = torch.is_grad_enabled() and (one.requires_grad or other.requires_grad)
+    if one.device.type == "cpu" and not gradients and padded > _LARGEST_WASTE * window:
+        displacements = product(range(window), repeat=2)
+        return torch.stack(
+            [(one * other[:, y : y + height, x : x + width]).sum(dim=-1) for y, x in displacements], dim=-1
+        ).permute(0, 3, 1, 2)
     # Each row of places with all places of the rows around it: more products than are needed, but one matrix product.
-    rows = F.pad(other, (0, 0, *(radius,) * 4)).unfold(1, window, 1)  # (B, h, w + 2 radius, C, window)
+    rows = other.unfold(1, window, 1)  # (B, h, w + 2 radius, C, window)
     products = one @ rows.permute(0, 1, 3, 4, 2).flatten(3)  # (B, h, w, window * (w + 2 radius))
     # Of place x those from column x on.
     line = window * padded
@@ -143,9 +168,17 @@ def local_products(one: Tensor, other: Tensor, radius: int) -> Tensor:
 
 def _normalize(features: Tensor) -> Tensor:
     """Without the mean around each place, and of about unit length, shorter where there is hardly any texture."""
-    mean = F.avg_pool2d(features, _NEIGHBOURHOOD, 1, _NEIGHBOURHOOD // 2, count_include_pad=False)
+    mean = features
+    for window in ((_NEIGHBOURHOOD, 1), (1, _NEIGHBOURHOOD)):  # one axis after the other, which is the same for less
+        padding = [side // 2 for side in window]
+        mean = F.avg_pool2d(mean, window, 1, padding, count_include_pad=False)
     texture = features - mean
     return texture * (texture.square().mean(dim=1, keepdim=True) + _FAINT_TEXTURE).rsqrt()
+
+
+def level_modulations(levels: nn.ModuleList, condition: Tensor) -> LevelModulations:
+    """Of the blocks of all resolutions, from a (..., D) condition."""
+    return [[block.modulation(condition) for block in level] for level in levels]  # type: ignore[attr-defined]
 
 
 class ConvStem(nn.Module):
@@ -165,16 +198,22 @@ class ConvStem(nn.Module):
             nn.ModuleList(ConditionedBlock(width, hidden_size) for _ in range(blocks)) for width in widths
         )
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[list[Tensor], tuple[Tensor, Tensor] | None]:
-        """(B, in_channels, h, w) and (B, D) to the features of each level, the finest first, and what was compared."""
+    def modulations(self, condition: Tensor) -> LevelModulations:
+        """Of all blocks, from a (..., D) condition."""
+        return level_modulations(self.levels, condition)
+
+    def forward(self, x: Tensor, modulations: LevelModulations) -> tuple[list[Tensor], tuple[Tensor, Tensor] | None]:
+        """(B, in_channels, h, w) to the features of each level, the finest first, and what was compared."""
+        # What convolutions are fastest with, on processors and tensor cores; what follows keeps to it.
+        x = x.contiguous(memory_format=torch.channels_last)
         matches, compared = self.correlation(*x.chunk(3, dim=1)[:2]) if self.correlation else (None, None)
         x = self.conv_in(x)
         features: list[Tensor] = []
         for i, level in enumerate(self.levels):
             x = self.down[i - 1](x) if i else x
             x = x + matches[i] if matches else x
-            for block in level:  # type: ignore[attr-defined]  # a list of modules
-                x = block(x, condition)
+            for block, modulation in zip(level, modulations[i], strict=True):  # type: ignore[call-overload]  # modules
+                x = block(x, modulation)
             features.append(x)
         return features, compared
 
@@ -188,7 +227,7 @@ class ConvHead(nn.Module):
         super().__init__()
         widths = [channels * 2**level for level in range(levels)]
         self.lookup = Lookup(channels, lookup_radius) if lookup_radius else None
-        self.merge = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for width in widths)
+        self.merge = nn.ModuleList(Pointwise(2 * width, width) for width in widths)
         self.levels = nn.ModuleList(
             nn.ModuleList(ConditionedBlock(width, hidden_size) for _ in range(blocks)) for width in widths
         )
@@ -196,16 +235,24 @@ class ConvHead(nn.Module):
         self.norm = nn.GroupNorm(8, channels)
         self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
 
+    def modulations(self, condition: Tensor) -> LevelModulations:
+        """Of all blocks, from a (..., D) condition."""
+        return level_modulations(self.levels, condition)
+
     def forward(
-        self, x: Tensor, skips: Sequence[Tensor], compared: tuple[Tensor, Tensor] | None, condition: Tensor
+        self,
+        x: Tensor,
+        skips: Sequence[Tensor],
+        compared: tuple[Tensor, Tensor] | None,
+        modulations: LevelModulations,
     ) -> Tensor:
-        """Features of the coarsest level, what the stem gave and (B, D) to (B, out_channels, h, w)."""
+        """Features of the coarsest level and what the stem gave to (B, out_channels, h, w)."""
         for i in reversed(range(len(self.levels))):
             x = self.merge[i](torch.cat([x, skips[i]], dim=1))
             if not i and self.lookup and compared:
                 x = self.lookup(x, *compared)
-            for block in self.levels[i]:  # type: ignore[attr-defined]  # a list of modules
-                x = block(x, condition)
+            for block, modulation in zip(self.levels[i], modulations[i], strict=True):  # type: ignore[call-overload]
+                x = block(x, modulation)
             x = self.up[i - 1](x) if i else x
         out: Tensor = self.conv_out(F.silu(self.norm(x)))
         return out

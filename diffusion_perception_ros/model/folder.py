@@ -21,7 +21,7 @@ from diffusion_perception_ros.model.codec import AutoencoderCodec, ImageCodec, P
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
 from diffusion_perception_ros.model.official import OfficialCheckpoint
 from diffusion_perception_ros.model.schedule import ddim_scheduler
-from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast
+from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast, channels_last
 
 # By name, so that they are imported only by checkpoints that have one.
 _AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
@@ -37,26 +37,30 @@ _SHARD_SIZE = "250MB"
 _SHARD_PATTERN = SAFETENSORS_WEIGHTS_NAME.replace(".safetensors", "{suffix}.safetensors")
 
 
-def load_transformer(folder: Path, dtype: torch.dtype) -> DiTMoETransformer:
-    """The transformer of a converted checkpoint, on the host.
+def load_transformer(folder: Path, dtype: torch.dtype, device: str | torch.device = "cpu") -> DiTMoETransformer:
+    """The transformer of a converted checkpoint; its weights go to the device one by one, in the type wanted.
 
     Raises:
         InputError: The folder does not hold one that can be read.
     """
     _read_config(folder, "transformer", "config.json")
-    transformer: DiTMoETransformer = load_weights(DiTMoETransformer, folder, "transformer", dtype)
+    transformer: DiTMoETransformer = load_weights(DiTMoETransformer, folder, "transformer", dtype, device)
+    channels_last(transformer)
     transformer.eval().requires_grad_(False)
     return transformer
 
 
-def load_codec(folder: Path, dtype: torch.dtype, substitute: Path | None = None) -> ImageCodec:
-    """The image codec in ``folder``/vae, on the host, or another one that takes its place.
+def load_codec(
+    folder: Path, dtype: torch.dtype, substitute: Path | None = None, device: str | torch.device = "cpu"
+) -> ImageCodec:
+    """The image codec in ``folder``/vae, on the device, or another one that takes its place.
 
     Args:
         folder: A checkpoint's.
         dtype: Of the weights.
         substitute: The folder of a codec for the same latents, such as a released tiny autoencoder (config and weights
             in the folder itself), or one with ``vae/`` in it. Of the checkpoint's own only the config is then read.
+        device: Where to load it to.
 
     Raises:
         InputError: There is none, it cannot be read, or it is of a kind that latents here do not fit.
@@ -64,7 +68,7 @@ def load_codec(folder: Path, dtype: torch.dtype, substitute: Path | None = None)
     config = _read_config(folder, "vae", "config.json")
     own = latent_size(config, folder / "vae")
     if substitute is None:
-        return _load_codec(folder, "vae", config, dtype)
+        return _load_codec(folder, "vae", config, dtype, device)
     part = "vae" if (substitute / "vae").is_dir() else ""
     other_config = _read_config(substitute, part, "config.json")
     other = latent_size(other_config, substitute / part)
@@ -74,13 +78,15 @@ def load_codec(folder: Path, dtype: torch.dtype, substitute: Path | None = None)
             f"{other[1]} times smaller than the image, but those of the checkpoint's {config['_class_name']} "
             f"{own[0]} and {own[1]} times; name a codec that was made for the same latents."
         )
-    return _load_codec(substitute, part, other_config, dtype)
+    return _load_codec(substitute, part, other_config, dtype, device)
 
 
-def _load_codec(folder: Path, component: str, config: Mapping[str, Any], dtype: torch.dtype) -> ImageCodec:
+def _load_codec(
+    folder: Path, component: str, config: Mapping[str, Any], dtype: torch.dtype, device: str | torch.device
+) -> ImageCodec:
     if config["_class_name"] == PixelUnshuffleCodec.name:
         return PixelUnshuffleCodec(int(config["downscale"]))
-    vae = load_weights(getattr(diffusers, config["_class_name"]), folder, component, dtype)
+    vae = load_weights(getattr(diffusers, config["_class_name"]), folder, component, dtype, device)
     vae.requires_grad_(False)
     return AutoencoderCodec(vae.eval())
 
@@ -199,8 +205,10 @@ def share(folder: Path) -> None:
         weights.chmod(mode)
 
 
-def load_weights(kind: Any, folder: Path, component: str, dtype: torch.dtype) -> Any:
-    """A component that diffusers can load, on the host; every weight has to be there, and no other.
+def load_weights(
+    kind: Any, folder: Path, component: str, dtype: torch.dtype, device: str | torch.device = "cpu"
+) -> Any:
+    """A component that diffusers can load, on the device; every weight has to be there, and no other.
 
     Raises:
         InputError: It cannot be read.
@@ -208,7 +216,12 @@ def load_weights(kind: Any, folder: Path, component: str, dtype: torch.dtype) ->
     path = folder / component
     try:
         model, report = kind.from_pretrained(
-            path, torch_dtype=dtype, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=True
+            path,
+            torch_dtype=dtype,
+            device_map={"": device},
+            local_files_only=True,
+            output_loading_info=True,
+            low_cpu_mem_usage=True,
         )
     except Exception as error:  # diffusers, safetensors and huggingface_hub raise a dozen kinds here
         raise InputError(

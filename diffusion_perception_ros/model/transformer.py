@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +20,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from diffusion_perception_ros.model.convolutions import ConvHead, ConvStem
+from diffusion_perception_ros.model.convolutions import ConvHead, ConvStem, LevelModulations
 from diffusion_perception_ros.model.experts import MixtureOfExperts
+from diffusion_perception_ros.model.linear import Linear
 
 
 @dataclass
@@ -53,6 +55,30 @@ class Features:
     compared: tuple[Tensor, Tensor] | None
 
 
+class Modulations(NamedTuple):
+    """What timesteps and class labels do to the network: the shifts, scales and gates of all its layers.
+
+    Nothing else depends on them, so that a whole schedule's can be computed at once, see
+    `DiTMoETransformer.modulations`. Each tensor is (B, channels), or (steps, B, channels).
+
+    Attributes:
+        stem: Of the convolutions before the transformer, by resolution and block.
+        blocks: Of each block.
+        final: Of the final layer.
+        head: Of the convolutions after the transformer.
+    """
+
+    stem: LevelModulations
+    blocks: list[Tensor]
+    final: Tensor
+    head: LevelModulations
+
+    def step(self, i: int) -> Modulations:
+        """Those of one step of a schedule."""
+        stem, head = ([[block[i] for block in level] for level in levels] for levels in (self.stem, self.head))
+        return Modulations(stem, [block[i] for block in self.blocks], self.final[i], head)
+
+
 class PatchEmbed(nn.Module):
     """Patches to tokens with a convolution per task, chosen per sample by the class label.
 
@@ -83,10 +109,10 @@ class TimestepEmbedder(nn.Module):
         super().__init__()
         self.num_frequencies = frequency_size // 2
         self.max_period = max_period
-        self.mlp = nn.Sequential(nn.Linear(frequency_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size))
+        self.mlp = nn.Sequential(Linear(frequency_size, hidden_size), nn.SiLU(), Linear(hidden_size, hidden_size))
 
     def forward(self, timestep: Tensor) -> Tensor:
-        """(B,) or (1,) to (B, D) or (1, D)."""
+        """(...) to (..., D)."""
         # In float32 whatever the dtype of the weights: half precision cannot tell timestep 998 from 999. For
         # that reason the frequencies are not a buffer either, which `.to(dtype)` would round.
         index = torch.arange(self.num_frequencies, dtype=torch.float32, device=timestep.device)
@@ -117,8 +143,8 @@ class Attention(nn.Module):
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
-        self.proj = nn.Linear(hidden_size, hidden_size)
+        self.qkv = Linear(hidden_size, 3 * hidden_size)
+        self.proj = Linear(hidden_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
@@ -133,8 +159,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, hidden_size: int, mlp_size: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(hidden_size, mlp_size)
-        self.fc2 = nn.Linear(mlp_size, hidden_size)
+        self.fc1 = Linear(hidden_size, mlp_size)
+        self.fc2 = Linear(mlp_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
@@ -162,11 +188,11 @@ class Block(nn.Module):
             if num_experts
             else FeedForward(hidden_size, mlp_size)
         )
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(hidden_size, 6 * hidden_size))
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(B, T, D) tokens and (B, D) condition to (B, T, D)."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(condition).chunk(6, dim=-1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """(B, T, D) tokens and (B, 6 D) modulation to (B, T, D)."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
         x = torch.addcmul(x, gate1.unsqueeze(1), self.attn(modulate(self.norm1(x), shift1, scale1)))
         return torch.addcmul(x, gate2.unsqueeze(1), self.mlp(modulate(self.norm2(x), shift2, scale2)))
 
@@ -177,12 +203,12 @@ class FinalLayer(nn.Module):
     def __init__(self, hidden_size: int, patch_size: int, out_channels: int) -> None:
         super().__init__()
         self.norm_final = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.linear = nn.Linear(hidden_size, patch_size**2 * out_channels)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
+        self.linear = Linear(hidden_size, patch_size**2 * out_channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(hidden_size, 2 * hidden_size))
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(B, T, D) and (B, D) to (B, T, p*p*out_channels)."""
-        shift, scale = self.adaLN_modulation(condition).chunk(2, dim=-1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """(B, T, D) and (B, 2 D) to (B, T, p*p*out_channels)."""
+        shift, scale = modulation.chunk(2, dim=-1)
         out: Tensor = self.linear(modulate(self.norm_final(x), shift, scale))
         return out
 
@@ -276,13 +302,31 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         self.pos_embed: Tensor
         self.kernel_of_label: Tensor
 
-    def forward(self, hidden_states: Tensor, timestep: Tensor, class_labels: Tensor) -> TransformerOutput:
-        """One evaluation of the network; never synchronises host and device.
+    def modulations(self, timestep: Tensor, class_labels: Tensor) -> Modulations:
+        """What the forward pass needs to know of timesteps and labels.
+
+        Args:
+            timestep: (B,) or (1,); or (steps, 1), a whole schedule.
+            class_labels: (B,).
+        """
+        condition = self.t_embedder(timestep) + self.y_embedder(class_labels)
+        return Modulations(
+            self.stem.modulations(condition) if self.stem else [],
+            [block.adaLN_modulation(condition) for block in self.blocks],  # type: ignore[operator]  # modules
+            self.final_layer.adaLN_modulation(condition),
+            self.head.modulations(condition) if self.head else [],
+        )
+
+    def forward(
+        self, hidden_states: Tensor, timestep: Tensor, class_labels: Tensor, modulations: Modulations | None = None
+    ) -> TransformerOutput:
+        """One evaluation of the network; on a GPU it never synchronises host and device.
 
         Args:
             hidden_states: (B, in_channels, sample_size, sample_size).
             timestep: (B,), or (1,) or () for one shared by the batch; may be fractional.
             class_labels: (B,) integer labels, which pick task and patch convolution per sample.
+            modulations: Of that timestep and those labels, where they are known already.
 
         Returns:
             ``.sample`` of shape (B, out_channels, sample_size, sample_size).
@@ -290,14 +334,16 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         Raises:
             ValueError: ``hidden_states`` has another height or width.
         """
-        features = self.features(hidden_states, timestep, class_labels)
-        return TransformerOutput(sample=self.predict(features))
-
-    def predict(self, features: Features) -> Tensor:
-        """From the features of the last block to (B, out_channels, sample_size, sample_size)."""
-        condition = features.condition
-        x = self._unpatchify(self.final_layer(features.tokens[-1], condition))
-        return self.head(x, features.stem, features.compared, condition) if self.head else x
+        size = self.grid_size * self.patch_size
+        if hidden_states.shape[-2:] != (size, size):
+            raise ValueError(f"latents are {tuple(hidden_states.shape[-2:])}, this transformer takes {size}x{size}")
+        modulations = modulations or self.modulations(timestep.reshape(-1), class_labels)
+        features, compared = self.stem(hidden_states, modulations.stem) if self.stem else ([hidden_states], None)
+        x = self.x_embedder(features[-1], self.kernel_of_label[class_labels]) + self.pos_embed
+        for block, modulation in zip(self.blocks, modulations.blocks, strict=True):
+            x = block(x, modulation)
+        x = self._unpatchify(self.final_layer(x, modulations.final))
+        return TransformerOutput(sample=self.head(x, features, compared, modulations.head) if self.head else x)
 
     def features(
         self,
@@ -317,34 +363,37 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
                 computed. By default the last block of all.
             stem: Takes the place of the convolutions before the transformer: of input, condition and labels, see
                 ``ThinStem``.
-
-        Raises:
-            ValueError: ``hidden_states`` has another height or width.
         """
-        size = self.grid_size * self.patch_size
-        if hidden_states.shape[-2:] != (size, size):
-            raise ValueError(f"latents are {tuple(hidden_states.shape[-2:])}, this transformer takes {size}x{size}")
         wanted = (len(self.blocks) - 1,) if layers is None else layers
         condition = self.t_embedder(timestep.reshape(-1)) + self.y_embedder(class_labels)
+        given: Sequence[Tensor] = [hidden_states]
+        compared = None
         if stem:
             given, compared = stem(hidden_states, condition, class_labels)
-        else:
-            given, compared = self.stem(hidden_states, condition) if self.stem else ([hidden_states], None)
+        elif self.stem:
+            given, compared = self.stem(hidden_states, self.stem.modulations(condition))
         x = self.x_embedder(given[-1], self.kernel_of_label[class_labels]) + self.pos_embed
         tokens = []
-        for i, block in enumerate(self.blocks):
-            x = block(x, condition)
+        for i, block in enumerate(self.blocks[: wanted[-1] + 1]):
+            x = block(x, block.adaLN_modulation(condition))
             if i in wanted:
                 tokens.append(x)
-            if i == wanted[-1]:
-                break
         return Features(condition, tokens, given, compared)
 
+    def predict(self, features: Features) -> Tensor:
+        """From the features of the last block to (B, out_channels, sample_size, sample_size)."""
+        condition = features.condition
+        x = self._unpatchify(self.final_layer(features.tokens[-1], self.final_layer.adaLN_modulation(condition)))
+        if self.head is None:
+            return x
+        out: Tensor = self.head(x, features.stem, features.compared, self.head.modulations(condition))
+        return out
+
     def _unpatchify(self, x: Tensor) -> Tensor:
-        """(B, T, p*p*C) to (B, C, H, W)."""
+        """(B, T, p*p*C) to (B, C, H, W), channels last in memory."""
         g, p = self.grid_size, self.token_size
-        x = x.unflatten(2, (p, p, -1)).unflatten(1, (g, g)).permute(0, 5, 1, 3, 2, 4)
-        return x.flatten(4, 5).flatten(2, 3)
+        x = x.unflatten(2, (p, p, -1)).unflatten(1, (g, g)).transpose(2, 3)
+        return x.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 def sincos_position_embedding(hidden_size: int, grid_size: int) -> Tensor:
@@ -371,3 +420,10 @@ def cast(model: nn.Module, dtype: torch.dtype) -> None:
     Not by the method that diffusers overrides, which warns about an empty list of modules to be kept in float32.
     """
     nn.Module.to(model, dtype=dtype)
+
+
+def channels_last(transformer: DiTMoETransformer) -> None:
+    """Lays out the kernels of its convolutions, in place, as they are fastest; loading weights undoes that."""
+    for part in (transformer.stem, transformer.head):
+        if part is not None:
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it

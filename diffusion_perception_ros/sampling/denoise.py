@@ -10,6 +10,8 @@ from torch import Tensor
 from diffusion_perception_ros.model.decoders import PerceptionDecoder
 from diffusion_perception_ros.model.transformer import DiTMoETransformer, Features
 
+_STEPS_AT_ONCE = 25
+
 
 def denoise(
     transformer: DiTMoETransformer,
@@ -43,8 +45,14 @@ def denoise(
     target_slot = model_input[:, -channels:]
     device_timesteps = scheduler.timesteps.to(latents.device)
     for i, timestep in enumerate(scheduler.timesteps[first:], first):
+        # What timesteps and labels alone decide, for many steps at once: few large matrix products, in bounded memory.
+        position = (i - first) % _STEPS_AT_ONCE
+        if not position:
+            schedule = device_timesteps[i : i + _STEPS_AT_ONCE, None]
+            modulations = transformer.modulations(schedule, class_labels)
         target_slot.copy_(latents)
-        output = transformer(model_input, device_timesteps[i], class_labels).sample[:, :channels]
+        modulation = modulations.step(position)
+        output = transformer(model_input, device_timesteps[i], class_labels, modulation).sample[:, :channels]
         step = scheduler.step(output, timestep, latents)
         if one_step:
             estimate: Tensor = step.pred_original_sample

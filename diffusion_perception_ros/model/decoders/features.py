@@ -145,7 +145,7 @@ class FeatureDecoder(PerceptionDecoder):
             y = y + self.stem_in[level](answer.stem[level]) if len(self.stem_in) > level else y
             if not level and self.lookup and answer.compared:
                 y = self.matching.look(self.lookup, y, answer.compared, class_labels)
-            x = self.fuse[level](y, answer.condition)
+            x = self.fuse[level](y, self.fuse[level].modulation(answer.condition))
         assert x is not None
         images: Tensor = F.pixel_shuffle(self.conv_out(F.silu(self.norm(x))), self.block)
         return images

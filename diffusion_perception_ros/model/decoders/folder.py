@@ -16,13 +16,16 @@ _KINDS: dict[str, type[PerceptionDecoder]] = {kind.name: kind for kind in (Laten
 _FOLDER = "decoders"
 
 
-def load_decoder(folder: Path, name: str, dtype: torch.dtype) -> PerceptionDecoder | None:
-    """A checkpoint's decoder, on the host; None for the codec's own.
+def load_decoder(
+    folder: Path, name: str, dtype: torch.dtype, device: str | torch.device = "cpu"
+) -> PerceptionDecoder | None:
+    """A checkpoint's decoder, on the device; None for the codec's own.
 
     Args:
         folder: Of the checkpoint.
         name: ``full``, ``latent`` or ``features``.
         dtype: Of the weights.
+        device: Where to load it to.
 
     Raises:
         InputError: The checkpoint has no such decoder, or it cannot be read.
@@ -35,7 +38,7 @@ def load_decoder(folder: Path, name: str, dtype: torch.dtype) -> PerceptionDecod
             f"{folder}: there is no decoder {name!r} in it; use {' or '.join([FULL, *found])}, or train one "
             "(docs/training.md)."
         )
-    decoder: PerceptionDecoder = load_weights(_KINDS[name], folder, f"{_FOLDER}/{name}", dtype)
+    decoder: PerceptionDecoder = load_weights(_KINDS[name], folder, f"{_FOLDER}/{name}", dtype, device)
     decoder.eval().requires_grad_(False)
     return decoder
 
