@@ -46,6 +46,7 @@ class FeatureDecoder(PerceptionDecoder):
     Args:
         tasks: Class labels of the tasks that it serves, by task.
         resolution: Side of the images.
+        sample_size: Side of the latents.
         grid_size: Tokens along a side.
         hidden_size: Of the tokens.
         layers: Blocks to read, in ascending order; as many as there are resolutions, of which the coarsest is the
@@ -72,6 +73,7 @@ class FeatureDecoder(PerceptionDecoder):
         self,
         tasks: Mapping[str, Sequence[int]],
         resolution: int,
+        sample_size: int,
         grid_size: int,
         hidden_size: int,
         layers: Sequence[int],
@@ -109,9 +111,16 @@ class FeatureDecoder(PerceptionDecoder):
             self.stem = ThinStem(self.matching, in_channels, thin, given[-1], hidden_size, correlation_radius)
             given = [*thin[:-1], given[-1]]
             compared_channels = thin_stem // 2 if correlation_radius else 0
-        self.stem_in = nn.ModuleList(nn.Conv2d(own, width, 1) for own, width in zip(given, widths, strict=False))
-        if lookup_radius and not compared_channels:
-            raise ValueError("lookup_radius needs features that are compared, which a correlation gives")
+        # Which of the stem's resolutions is that of each level.
+        self.stem_level = [
+            next((i for i in range(len(given)) if sample_size >> i == grid_size * scale), None) for scale in scales
+        ]
+        self.stem_in = nn.ModuleList(
+            nn.Identity() if i is None else nn.Conv2d(given[i], width, 1)
+            for i, width in zip(self.stem_level, widths, strict=True)
+        )
+        if lookup_radius and not (compared_channels and self.stem_level[0] == 0):
+            raise ValueError("lookup_radius needs a correlation and a finest resolution that is the latents'")
         self.lookup = Lookup(channels, lookup_radius) if lookup_radius else None
         self.fuse = nn.ModuleList(ConditionedBlock(width, hidden_size) for width in widths)
         self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairwise(widths))
@@ -129,6 +138,7 @@ class FeatureDecoder(PerceptionDecoder):
         levels = range(config.stem_levels if config.stem_channels else 0)
         return {
             "resolution": config.sample_size * codec.downscale,
+            "sample_size": config.sample_size,
             "grid_size": config.sample_size // config.patch_size,
             "hidden_size": config.hidden_size,
             "in_channels": config.in_channels,
@@ -142,7 +152,8 @@ class FeatureDecoder(PerceptionDecoder):
         for level in reversed(range(len(self.reassemble))):
             y = self.reassemble[level](answer.tokens[level])
             y = y if x is None else y + self.up[level](x)
-            y = y + self.stem_in[level](answer.stem[level]) if len(self.stem_in) > level else y
+            i = self.stem_level[level]
+            y = y if i is None else y + self.stem_in[level](answer.stem[i])
             if not level and self.lookup and answer.compared:
                 y = self.matching.look(self.lookup, y, answer.compared, class_labels)
             x = self.fuse[level](y, self.fuse[level].modulation(answer.condition))
