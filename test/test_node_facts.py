@@ -34,7 +34,9 @@ def has_assertions(module: str, kind: str, field: str) -> bool:
         f"import numpy; from {module} import {kind}; from rclpy.serialization import serialize_message; "
         f"serialize_message({kind}({field}=numpy.bool_(True)))"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    # Unchecked, or Python would refuse the value before the compiled code sees it.
+    path = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": path, "ROS_PYTHON_CHECK_FIELDS": ""}
     return (
         subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=False).returncode
         < 0
