@@ -26,10 +26,10 @@ IMAGE, NEXT = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), np.uint8
 MASKS = np.zeros((48, 64), np.uint8)
 MASKS[10:30, 20:50] = 1
 ALL = {"depth": [1000], "amodal": [1001], "flow": [1002, 1003]}
-STEM = {"stem_channels": 16, "stem_levels": 2, "patch_size": 2, "correlation_radius": 1}
+STEM: dict[str, Any] = {"stem_channels": 16, "stem_levels": 2, "patch_size": 2, "correlation_radius": 1}
 
 
-def convolutional() -> PerceptionPipeline:
+def convolutional() -> Any:
     """Pixels as latents, with convolutions that compare image and prompt, as in the embedded checkpoint."""
     codec = PixelUnshuffleCodec(4)
     return PerceptionPipeline.random(64, codec=codec, in_channels=144, out_channels=48, **STEM)
@@ -42,18 +42,19 @@ def decoder_for(
     channels = 1 if set(tasks) <= {"depth", "flow"} else 3
     own: dict[str, Any] = {"layers": [0, 1]} if kind is FeatureDecoder else {}
     own |= {"tasks": tasks, "channels": 16, "out_channels": channels}
-    made = kind(**{**own, **kind.sizes(pipe.transformer, pipe.codec), **sizes})
+    made: PerceptionDecoder = kind(**{**own, **kind.sizes(pipe.transformer, pipe.codec), **sizes})
     for name, parameter in made.named_parameters():
         if "modulation" in name:
             nn.init.normal_(parameter, std=0.1)
-    return made.eval().requires_grad_(False)
+    made.eval().requires_grad_(False)
+    return made
 
 
-def with_decoder(pipe: PerceptionPipeline, decoder: PerceptionDecoder) -> PerceptionPipeline:
+def with_decoder(pipe: PerceptionPipeline, decoder: PerceptionDecoder) -> Any:
     return PerceptionPipeline(pipe.transformer, pipe.codec, pipe.scheduler_config, pipe.metadata, decoder)
 
 
-def test_latents_are_decoded_for_the_tasks_that_are_served_alone(pipe: PerceptionPipeline) -> None:
+def test_latents_are_decoded_for_the_tasks_that_are_served_alone(pipe: Any) -> None:
     decoder = decoder_for(pipe, LatentDecoder, {"depth": [1000], "flow": [1002, 1003]})
     served = with_decoder(pipe, decoder)
     mine, full = (each(IMAGE, NEXT, MASKS, num_inference_steps=2) for each in (served, pipe))
@@ -71,9 +72,9 @@ def test_latents_are_decoded_for_the_tasks_that_are_served_alone(pipe: Perceptio
     assert np.abs(alone.depth_relative - side[0, 0].numpy()).mean() < 0.02
 
 
-def test_labels_of_a_latent_decoder_differ_and_batches_do_not_matter(pipe: PerceptionPipeline) -> None:
+def test_labels_of_a_latent_decoder_differ_and_batches_do_not_matter(pipe: Any) -> None:
     decoder = decoder_for(pipe, LatentDecoder)
-    nn.init.normal_(decoder.label_bias.weight)  # type: ignore[union-attr,arg-type]
+    nn.init.normal_(decoder.label_bias.weight)
     latents = torch.randn(1, 4, 8, 8).expand(4, -1, -1, -1)
     labels = torch.tensor([1000, 1001, 1002, 1003])
     images = decoder(labels, latents)
@@ -84,7 +85,7 @@ def test_labels_of_a_latent_decoder_differ_and_batches_do_not_matter(pipe: Perce
 @pytest.mark.parametrize("thin_stem", [0, 8])
 def test_features_are_decoded_without_latents(thin_stem: int, monkeypatch: pytest.MonkeyPatch) -> None:
     full = convolutional()
-    sizes = {"thin_stem": thin_stem, "correlation_radius": 1} if thin_stem else {}
+    sizes: dict[str, Any] = {"thin_stem": thin_stem, "correlation_radius": 1} if thin_stem else {}
     decoder = decoder_for(full, FeatureDecoder, lookup_radius=1, matched_labels=[1002, 1003], **sizes)
     pipe = with_decoder(full, decoder)
     together = pipe(IMAGE, NEXT, MASKS)
@@ -111,14 +112,14 @@ def test_features_are_decoded_without_latents(thin_stem: int, monkeypatch: pytes
     assert pipe.decoding(2) == full.decoding(1) == "PixelUnshuffle"
 
 
-def test_features_of_some_tasks(pipe: PerceptionPipeline) -> None:
+def test_features_of_some_tasks(pipe: Any) -> None:
     served = with_decoder(pipe, decoder_for(pipe, FeatureDecoder, {"depth": [1000]}))
     mine, full = (each(IMAGE, NEXT, MASKS) for each in (served, pipe))
     assert np.allclose(mine.flow, full.flow, atol=1e-3, equal_nan=True)
     assert not np.allclose(mine.depth_relative, full.depth_relative, atol=1e-3)
 
 
-def test_blocks_after_the_last_that_is_read_are_not_computed(pipe: PerceptionPipeline) -> None:
+def test_blocks_after_the_last_that_is_read_are_not_computed(pipe: Any) -> None:
     x, labels = torch.randn(2, 12, 8, 8), torch.tensor([1000, 1002])
     first = pipe.transformer.features(x, torch.tensor(999), labels, (0,))
     both = pipe.transformer.features(x, torch.tensor(999), labels, (0, 1))
@@ -137,7 +138,8 @@ def test_what_is_compared_is_the_same_however_it_is_computed() -> None:
 
     def answer() -> torch.Tensor:
         features = pipe.transformer.features(x, torch.tensor(999), labels, decoder.layers, decoder.stem)
-        return decoder(labels, features)
+        images: torch.Tensor = decoder(labels, features)
+        return images
 
     chosen = answer()
     decoder.train()  # as on an accelerator: all samples are compared, and what is not wanted counts nothing
@@ -147,7 +149,7 @@ def test_what_is_compared_is_the_same_however_it_is_computed() -> None:
     assert matching._rows(torch.tensor([1000]))[0].tolist() == []
 
 
-def test_it_is_saved_in_the_checkpoint_and_chosen_by_name(pipe: PerceptionPipeline, tmp_path: Path) -> None:
+def test_it_is_saved_in_the_checkpoint_and_chosen_by_name(pipe: Any, tmp_path: Path) -> None:
     served = with_decoder(pipe, decoder_for(pipe, FeatureDecoder))
     served.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "decoders" / "features" / "config.json").read_text())
@@ -178,7 +180,7 @@ def test_it_is_saved_in_the_checkpoint_and_chosen_by_name(pipe: PerceptionPipeli
     ],
 )
 def test_a_decoder_of_another_checkpoint_is_refused(
-    pipe: PerceptionPipeline, kind: type[PerceptionDecoder], tasks: dict[str, list[int]], sizes: Any, message: str
+    pipe: Any, kind: type[PerceptionDecoder], tasks: dict[str, list[int]], sizes: Any, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         with_decoder(pipe, decoder_for(pipe, kind, tasks, **sizes))
@@ -221,7 +223,7 @@ def test_a_tiny_autoencoder_takes_the_place_of_the_codec(
 
 
 def test_the_command_line_takes_it(
-    pipe: PerceptionPipeline, tiny_vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pipe: Any, tiny_vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipe.save_pretrained(tmp_path / "checkpoint")
     options = ["evaluate", "--checkpoint", str(tmp_path / "checkpoint"), "--samples", "1", "--sequences", "0", "--json"]
@@ -233,7 +235,7 @@ def test_the_command_line_takes_it(
     assert "there is no decoder 'latent' in it; use full, or train one" in capsys.readouterr().err
 
 
-def test_a_codec_of_other_latents_is_refused(pipe: PerceptionPipeline, tiny_vae: Path, tmp_path: Path) -> None:
+def test_a_codec_of_other_latents_is_refused(pipe: Any, tiny_vae: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"have 4 channels and are 8 times smaller.*PixelUnshuffle 48 and 4 times"):
         PerceptionPipeline.embedded("cpu", codec=tiny_vae)
     pipe.save_pretrained(tmp_path)

@@ -375,7 +375,7 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         x = self.x_embedder(given[-1], self.kernel_of_label[class_labels]) + self.pos_embed
         tokens = []
         for i, block in enumerate(self.blocks[: wanted[-1] + 1]):
-            x = block(x, block.adaLN_modulation(condition))
+            x = block(x, block.adaLN_modulation(condition))  # type: ignore[operator]  # modules
             if i in wanted:
                 tokens.append(x)
         return Features(condition, tokens, given, compared)

@@ -156,7 +156,7 @@ class FeatureDecoder(PerceptionDecoder):
             y = y if i is None else y + self.stem_in[level](answer.stem[i])
             if not level and self.lookup and answer.compared:
                 y = self.matching.look(self.lookup, y, answer.compared, class_labels)
-            x = self.fuse[level](y, self.fuse[level].modulation(answer.condition))
+            x = self.fuse[level](y, self.fuse[level].modulation(answer.condition))  # type: ignore[operator]  # modules
         assert x is not None
         images: Tensor = F.pixel_shuffle(self.conv_out(F.silu(self.norm(x))), self.block)
         return images

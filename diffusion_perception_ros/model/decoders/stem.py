@@ -52,7 +52,7 @@ class ThinStem(nn.Module):
         features: list[Tensor] = []
         for level, block in enumerate(self.refine):
             x = self.down[level - 1](x) if level else x
-            x = block(x + matches[level] if matches else x, block.modulation(condition))
+            x = block(x + matches[level] if matches else x, block.modulation(condition))  # type: ignore[operator]  # modules
             features.append(x)
         features[-1] = self.embed(features[-1])
         return features, compared
