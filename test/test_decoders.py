@@ -154,10 +154,10 @@ def test_it_is_saved_in_the_checkpoint_and_chosen_by_name(pipe: Any, tmp_path: P
     served.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "decoders" / "features" / "config.json").read_text())
     assert config["tasks"] == ALL
-    loaded = PerceptionPipeline.from_pretrained(tmp_path)
+    loaded: Any = PerceptionPipeline.from_pretrained(tmp_path)
     assert loaded.metadata.decoder == "features"
     assert np.allclose(loaded(IMAGE, NEXT).flow, served(IMAGE, NEXT).flow, atol=1e-3, equal_nan=True)
-    full = PerceptionPipeline.from_pretrained(tmp_path, decoder="full")
+    full: Any = PerceptionPipeline.from_pretrained(tmp_path, decoder="full")
     assert np.allclose(full(IMAGE, NEXT).flow, pipe(IMAGE, NEXT).flow, atol=1e-3, equal_nan=True)
     with pytest.raises(InputError, match=r"there is no decoder 'latent' in it; use full or features, or train one"):
         PerceptionPipeline.from_pretrained(tmp_path, decoder="latent")

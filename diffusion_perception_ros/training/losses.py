@@ -17,7 +17,7 @@ from diffusion_perception_ros.tasks.flow import displacement
 # A mask of -1 and 1 has these logits per unit: steep enough that -1 and 1 are nearly certain.
 _LOGITS_PER_UNIT = 4.0
 # Of the whole mask, and of its hidden part, which is small and all that was asked for.
-_SOFT_IOU_WEIGHT, _HIDDEN_IOU_WEIGHT = 1.0, 2.0
+_SOFT_IOU_WEIGHT, _HIDDEN_IOU_WEIGHT = 1.0, 3.0
 # So much of an object is added to both sides of the hidden part's IoU: wrong pixels cost where nothing is hidden, too.
 _HIDDEN_SMOOTHING = 0.02
 # Metres: a fit of the scale and shift of depth looks no further (Garg et al. 2016), or it would fit the horizon alone.
