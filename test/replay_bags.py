@@ -187,6 +187,7 @@ class BrightnessPipeline:
         self.metadata = CheckpointMetadata(64, encodings, num_inference_steps=2, name="brightness")
         self.scheduler_config = SCHEDULER_CONFIG
         self.device, self.dtype, self.codec = "cpu", "torch.float32", SimpleNamespace(name="none")
+        self.max_batch_size = 16
         self.calls: list[dict[str, Any]] = []
 
     def request(self, *images: Any, **arguments: Any) -> Request:

@@ -13,12 +13,13 @@ from diffusion_perception_ros.budget.costs import CostModel, Work
 from diffusion_perception_ros.budget.estimate import UpperEstimate
 from diffusion_perception_ros.budget.plan import Limits, Plan, Wanted, plan, reduced
 from diffusion_perception_ros.budget.work import as_planned, wanted_by, work_of
+from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.request import Request
 from diffusion_perception_ros.stream import PerceptionStream
 
 
-class DeviceMemoryError(Exception):
+class DeviceMemoryError(InputError):
     """Not even the least that can be computed fits into the device's memory."""
 
 
@@ -91,7 +92,7 @@ class BudgetedStream:
 
     def spent_elsewhere(self, milliseconds: float) -> None:
         """What a frame took beside its prediction, such as publishing it; the budget is for both."""
-        self._elsewhere.add(milliseconds)
+        self._elsewhere.add(max(0.0, milliseconds))
 
     def forgive(self) -> None:
         """Try again what did not fit into the device's memory."""

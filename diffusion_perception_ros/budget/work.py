@@ -46,14 +46,20 @@ def wanted_by(requests: Sequence[Request], work: Work, scheduler_config: Mapping
 
 
 def as_planned(request: Request, chosen: Plan) -> Request:
-    """What is left of a request; it may have no tasks."""
+    """What is left of a request, as if no more had been asked; it may have no tasks."""
+    tasks = tuple(task for task in request.tasks if task.name in chosen.tasks)
     left = replace(
         request,
-        tasks=tuple(task for task in request.tasks if task.name in chosen.tasks),
+        tasks=tasks,
         num_inference_steps=chosen.num_inference_steps,
         ensemble_size=chosen.ensemble_size,
         flip_members=request.flip_members and chosen.ensemble_size > 1,
     )
-    # What continues the frame before needs the flow, which would be computed in spite of the budget.
-    sheds_flow = any(task.name == "flow" and task not in left.tasks for task in request.tasks)
-    return replace(left, temporal="off") if sheds_flow else left
+    needed = {argument for task in tasks for argument in task.requires}
+    dropped = {argument for task in request.tasks for argument in task.requires} - needed
+    if "visible_masks" in dropped:
+        left = replace(left, visible_masks={})
+    if "next_image" in dropped:
+        # Depth that continues the frame before needs the flow, which would be computed in spite of the budget.
+        left = replace(left, next_image=None, next_frame=None, temporal="off")
+    return left

@@ -77,6 +77,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_pipeline_options(parser)
     # Not among the options of the model, which all commands share.
     parser.add_argument(
+        "--budget-ms",
+        type=float,
+        metavar="MS",
+        help="time to predict one frame, for which members, then steps, then the last tasks are given up; the result "
+        "then depends on how fast the machine is (default: no limit)",
+    )
+    parser.add_argument(
         "--batch",
         type=int,
         metavar="N",
@@ -131,6 +138,7 @@ def _settings(args: argparse.Namespace) -> ReplaySettings:
         storage=args.storage,
         namespace=args.namespace,
         temporal=args.temporal,
+        budget_ms=args.budget_ms,
         batch_size=args.batch,
         max_frame_gap=args.max_frame_gap,
         flow_color_range=args.flow_color_range,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from diffusion_perception_ros.conversions.fields import Fields
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.replay.moments import Moment, MomentReader, Step
@@ -47,6 +48,7 @@ class Engine:
     Attributes:
         tasks: Names of the tasks that are run.
         batch_size: How many frames are predicted at once.
+        reduced: Of how many frames less than was wanted has been computed, or in smaller batches, by reason.
         read: What was read and skipped.
         recorder: What was written.
 
@@ -63,12 +65,16 @@ class Engine:
         writer: BagWriter,
     ) -> None:
         self._bag, self._topics, self._settings, self._writer = bag, topics, settings, writer
+        # Here, because it brings torch, which the pipeline has brought by now.
+        from diffusion_perception_ros.budget.stream import BudgetedStream  # noqa: PLC0415
+
         self._stream = PerceptionStream(pipe)
         request = check_settings(pipe, settings)
         self._stream.check_temporal(settings.temporal, request)
         self.tasks = tuple(task.name for task in request.tasks)
+        self._budgeted = BudgetedStream(self._stream, settings.budget_ms, self.tasks)
+        self.reduced: Counter[str] = Counter()
         self.batch_size = settings.batch_size or default_batch_size(str(pipe.device))
-        self._steps = request.num_inference_steps
         self._segment = 0
         self._refusal: str | None = None
         self.read = MomentReader(bag, topics, settings, self.tasks)
@@ -115,7 +121,13 @@ class Engine:
         tasks = [self._possible_tasks(moment) for moment in moments]
         requests = {i: self._request(moments[i], chosen) for i, chosen in enumerate(tasks) if chosen}
         accepted = {i: request for i, request in requests.items() if request is not None}
-        outputs = dict(zip(accepted, self._stream.batch(list(accepted.values())), strict=True))
+        outputs = dict(zip(accepted, self._budgeted.batch(list(accepted.values()), len(accepted)), strict=True))
+        plan, reason = self._budgeted.plan, self._budgeted.degraded_reason
+        chosen: Fields = {"ensemble_size": plan.ensemble_size, "degraded_reason": reason} if plan else {}
+        if self._settings.budget_ms is not None:
+            chosen["budget_ms"] = self._settings.budget_ms
+        if reason and accepted:
+            self.reduced[reason] += len(accepted)
         share = 1 / max(1, len(accepted))
         milliseconds = 1e3 * (time.perf_counter() - began) * share
         predictions = []
@@ -126,7 +138,8 @@ class Engine:
                 # Without a task, the label image says that there are no objects.
                 nothing_hidden = moment.labels is not None and "amodal" not in tasks[i]
                 output = replace(output, stage_ms=stage_ms, amodal=[] if nothing_hidden else output.amodal)
-            predictions.append(Prediction(output, dict.fromkeys(tasks[i], self._steps), milliseconds))
+            steps = {task: plan.num_inference_steps for task in tasks[i] if plan and task in plan.tasks}
+            predictions.append(Prediction(output, steps, milliseconds, chosen))
         return predictions
 
     def _possible_tasks(self, moment: Moment) -> tuple[str, ...]:

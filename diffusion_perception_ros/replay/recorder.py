@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from diffusion_perception_ros.conversions import MetricState
@@ -30,11 +30,13 @@ class Prediction:
         output: The prediction; None where the pipeline refused the frame.
         steps: Number of steps of each task that was computed.
         milliseconds: How long it took, of a batch its share.
+        chosen: Fields of the status that differ from those that are the same for all frames.
     """
 
     output: PerceptionOutput | None
     steps: Mapping[str, int]
     milliseconds: float
+    chosen: Fields = field(default_factory=dict)
 
 
 class Recorder:
@@ -90,7 +92,7 @@ class Recorder:
             moment.received,
             self.processed,
             skipped,
-            **self._choices,
+            **(self._choices | prediction.chosen),
             **measured,
         )
         self._write("status", bind(PERCEPTION_STATUS, status), frame)

@@ -87,6 +87,7 @@ class Replay:
         warnings = []
         if self._topics.camera_info is None and "depth" in engine.tasks:
             warnings.append(f"no camera_info beside {self._topics.image}, so depth/camera_info is not written")
+        warnings += [f"{count} frames with {reason}" for reason, count in engine.reduced.items()]
         return ReplaySummary(
             output=self._output,
             image_topic=self._topics.image,

@@ -27,6 +27,7 @@ class ReplaySettings(SamplingSettings):
         namespace: Put in front of the output topics.
         temporal: How depth continues the frame before: ``off``, ``moving_average`` or ``warm_start``. What is written
             about a frame then depends on where the replay began.
+        budget_ms: Time to predict one frame, ms, which then depends on the machine; None for no limit.
         batch_size: How many frames are predicted at once; None for what suits the device.
         max_frame_gap: Frames further apart than this many seconds make no pair.
         flow_color_range: Displacement in pixels that has full saturation; None to choose by the first frame's size.
@@ -46,6 +47,7 @@ class ReplaySettings(SamplingSettings):
     storage: str = "mcap"
     namespace: str = "/perception"
     temporal: str = "off"
+    budget_ms: float | None = None
     batch_size: int | None = None
     max_frame_gap: float | None = None
     flow_color_range: float | None = None
@@ -68,6 +70,7 @@ class ReplaySettings(SamplingSettings):
             if topic is not None and not topic.strip("/"):
                 raise InputError(f"{option} is empty; name a topic.")
         for option, value in (
+            ("--budget-ms", self.budget_ms),
             ("--max-frame-gap", self.max_frame_gap),
             ("--flow-color-range", self.flow_color_range),
         ):

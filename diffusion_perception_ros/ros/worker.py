@@ -79,10 +79,10 @@ class Worker:
                 self._process(waiting, turns)
             except CancelledError:
                 return
-            except InputError as error:
-                self._give_up(turns, "refused_by_pipeline", str(error))
             except DeviceMemoryError as error:
                 self._give_up(turns, "out_of_memory", str(error))
+            except InputError as error:
+                self._give_up(turns, "refused_by_pipeline", str(error))
             except Exception as error:
                 if self._stopped:  # the topics may be gone already
                     return
