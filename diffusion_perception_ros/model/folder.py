@@ -154,7 +154,11 @@ def load_metadata(folder: Path) -> CheckpointMetadata:
 
 def save_transformer(folder: Path, transformer: DiTMoETransformer) -> None:
     """Write ``folder``/transformer."""
-    transformer.save_pretrained(folder / "transformer", max_shard_size=_SHARD_SIZE)
+    target = folder / "transformer"
+    transformer.save_pretrained(target, max_shard_size=_SHARD_SIZE)
+    # diffusers adds the folder on this machine that the weights once came from.
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    _write_json(target / "config.json", {key: value for key, value in config.items() if key != "_name_or_path"})
 
 
 def convert_transformer(folder: Path, official: OfficialCheckpoint, dtype: torch.dtype) -> None:
