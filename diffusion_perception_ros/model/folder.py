@@ -62,7 +62,7 @@ def load_codec(folder: Path, dtype: torch.dtype, device: str | torch.device = "c
         raise InputError(f"{folder / 'vae'}: {kind} is not supported; use {' or '.join(_AUTOENCODERS)}.")
     vae = _load_weights(_AUTOENCODERS[kind], folder, "vae", dtype, device)
     vae.requires_grad_(False)
-    return AutoencoderCodec(vae.eval())
+    return AutoencoderCodec(vae.eval().to(memory_format=torch.channels_last))
 
 
 def load_scheduler_config(folder: Path) -> dict[str, Any]:
