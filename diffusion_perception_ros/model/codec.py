@@ -55,7 +55,7 @@ class AutoencoderCodec(ImageCodec):
     """
 
     def __init__(self, vae: AutoencoderKL | AutoencoderTiny) -> None:
-        self.vae = vae.to(memory_format=torch.channels_last)  # as convolutions are fastest, on processors too
+        self.vae = vae
         self.name = type(vae).__name__
         self.latent_channels = int(vae.config.latent_channels)
         self._is_kl = self.name == "AutoencoderKL"
@@ -64,14 +64,13 @@ class AutoencoderCodec(ImageCodec):
 
     def encode(self, images: Tensor) -> Tensor:
         """See ``ImageCodec``."""
-        encoded = self.vae.encode(images.contiguous(memory_format=torch.channels_last))
+        encoded = self.vae.encode(images)
         latents: Tensor = encoded.latent_dist.mean if self._is_kl else encoded.latents
         return latents * float(self.vae.config.scaling_factor)
 
     def decode(self, latents: Tensor) -> Tensor:
         """See ``ImageCodec``."""
-        latents = (latents / self.vae.config.scaling_factor).contiguous(memory_format=torch.channels_last)
-        images: Tensor = self.vae.decode(latents).sample
+        images: Tensor = self.vae.decode(latents / self.vae.config.scaling_factor).sample
         return images
 
     def to(self, device: torch.device) -> AutoencoderCodec:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from diffusion_perception_ros.model.codec import AutoencoderCodec
-from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast
+from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast, channels_last
 
 # Stable Diffusion 2's schedule, with the v-prediction of its 768 px version.
 SCHEDULER_CONFIG = {
@@ -39,6 +39,7 @@ def random_transformer(seed: int = 0, dtype: torch.dtype = torch.float32, **conf
             if "adaLN_modulation" in name or "final_layer" in name or name.endswith("bias"):
                 nn.init.normal_(parameter, std=0.05)
     cast(transformer, dtype)
+    channels_last(transformer)
     transformer.eval().requires_grad_(False)
     return transformer
 
@@ -68,4 +69,4 @@ def random_codec(
         )
     vae.requires_grad_(False)
     cast(vae, dtype)
-    return AutoencoderCodec(vae.eval())
+    return AutoencoderCodec(vae.eval().to(memory_format=torch.channels_last))
