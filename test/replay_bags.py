@@ -193,6 +193,9 @@ class BrightnessPipeline:
     def request(self, *images: Any, **arguments: Any) -> Request:
         return check_request(self.metadata, self.scheduler_config, *images, **arguments)
 
+    def decoding(self, num_inference_steps: int) -> str:
+        return "none"
+
     def batch(self, requests: Sequence[Request], recall: Any = None) -> list[PerceptionOutput]:
         return [self(*given(request), **asked(request)) for request in requests]
 

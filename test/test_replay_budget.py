@@ -25,7 +25,6 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> None:
         return [replace(self(*given(r), **asked(r)), stage_ms=stage_ms) for r in requests]
 
     monkeypatch.setattr("replay_bags.BrightnessPipeline.batch", batch)
-    monkeypatch.setattr("replay_bags.BrightnessPipeline.decoding", lambda self, steps: "none", raising=False)
 
 
 @pytest.mark.usefixtures("timed")
