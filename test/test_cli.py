@@ -21,7 +21,7 @@ from diffusion_perception_ros.errors import InputError
 @pytest.fixture
 def pipe(monkeypatch: pytest.MonkeyPatch) -> BrightnessPipeline:
     pipe = BrightnessPipeline()
-    monkeypatch.setattr("diffusion_perception_ros.cli.replay.load_pipeline", lambda checkpoint, device, dtype: pipe)
+    monkeypatch.setattr("diffusion_perception_ros.cli.replay.load_pipeline", lambda args: pipe)
     return pipe
 
 
