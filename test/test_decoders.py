@@ -29,7 +29,7 @@ ALL = {"depth": [1000], "amodal": [1001], "flow": [1002, 1003]}
 STEM: dict[str, Any] = {"stem_channels": 16, "stem_levels": 2, "patch_size": 2, "correlation_radius": 1}
 
 
-def convolutional() -> Any:
+def convolutional() -> PerceptionPipeline:
     """Pixels as latents, with convolutions that compare image and prompt, as in the embedded checkpoint."""
     codec = PixelUnshuffleCodec(4)
     return PerceptionPipeline.random(64, codec=codec, in_channels=144, out_channels=48, **STEM)
@@ -50,16 +50,23 @@ def decoder_for(
     return made
 
 
-def with_decoder(pipe: PerceptionPipeline, decoder: PerceptionDecoder) -> Any:
+def with_decoder(pipe: PerceptionPipeline, decoder: PerceptionDecoder) -> PerceptionPipeline:
     return PerceptionPipeline(pipe.transformer, pipe.codec, pipe.scheduler_config, pipe.metadata, decoder)
 
 
-def test_latents_are_decoded_for_the_tasks_that_are_served_alone(pipe: Any) -> None:
+def same(a: Any, b: Any, tolerance: float = 1e-3) -> bool:
+    """Whether two answers are equal but for rounding, which depends on batch sizes and places in memory."""
+    return bool(np.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True))
+
+
+def test_latents_are_decoded_for_the_tasks_that_are_served_alone(pipe: PerceptionPipeline) -> None:
     decoder = decoder_for(pipe, LatentDecoder, {"depth": [1000], "flow": [1002, 1003]})
     served = with_decoder(pipe, decoder)
     mine, full = (each(IMAGE, NEXT, MASKS, num_inference_steps=2) for each in (served, pipe))
-    assert np.allclose(mine.amodal[0].appearance, full.amodal[0].appearance, atol=1)
-    assert not np.allclose(mine.depth_relative, full.depth_relative)
+    assert mine.amodal
+    assert full.amodal
+    assert same(mine.amodal[0].appearance, full.amodal[0].appearance, 1)
+    assert not same(mine.depth_relative, full.depth_relative)
     # One channel is what the mean of three would be, and the decoder reads the last latents of any number of steps.
     request = pipe.request(IMAGE, tasks=("depth",), num_inference_steps=2)
     reached: list[torch.Tensor] = []
@@ -72,7 +79,7 @@ def test_latents_are_decoded_for_the_tasks_that_are_served_alone(pipe: Any) -> N
     assert np.abs(alone.depth_relative - side[0, 0].numpy()).mean() < 0.02
 
 
-def test_labels_of_a_latent_decoder_differ_and_batches_do_not_matter(pipe: Any) -> None:
+def test_labels_of_a_latent_decoder_differ_and_batches_do_not_matter(pipe: PerceptionPipeline) -> None:
     decoder = decoder_for(pipe, LatentDecoder)
     nn.init.normal_(decoder.label_bias.weight)
     latents = torch.randn(1, 4, 8, 8).expand(4, -1, -1, -1)
@@ -93,33 +100,29 @@ def test_features_are_decoded_without_latents(thin_stem: int, monkeypatch: pytes
     def refuse(*arguments: object) -> None:
         raise AssertionError("computed for nothing")
 
-    for module in [
-        full.transformer.final_layer,
-        full.transformer.head,
-        *([full.transformer.stem] if thin_stem else []),
-    ]:
-        module.register_forward_pre_hook(refuse)
+    for name in ["final_layer", "head", *(["stem"] if thin_stem else [])]:
+        full.transformer.get_submodule(name).register_forward_pre_hook(refuse)
     monkeypatch.setattr(PixelUnshuffleCodec, "decode", refuse)
     again = pipe(IMAGE, NEXT, MASKS)
-    assert np.array_equal(together.flow, again.flow)
+    assert same(together.flow, again.flow)
     # Whoever shares the batch, and whoever of it is compared, changes nothing.
     for task, field in (("depth", "depth_relative"), ("flow", "flow")):
         alone = pipe(IMAGE, NEXT, tasks=(task,))
-        assert np.allclose(getattr(alone, field), getattr(together, field), atol=1e-3, equal_nan=True)
+        assert same(getattr(alone, field), getattr(together, field))
     with pytest.raises(AssertionError, match="for nothing"):
         pipe(IMAGE, num_inference_steps=2)
     assert pipe.decoding(1) == "PixelUnshuffle, features decoder"
     assert pipe.decoding(2) == full.decoding(1) == "PixelUnshuffle"
 
 
-def test_features_of_some_tasks(pipe: Any) -> None:
+def test_features_of_some_tasks(pipe: PerceptionPipeline) -> None:
     served = with_decoder(pipe, decoder_for(pipe, FeatureDecoder, {"depth": [1000]}))
     mine, full = (each(IMAGE, NEXT, MASKS) for each in (served, pipe))
-    assert np.allclose(mine.flow, full.flow, atol=1e-3, equal_nan=True)
-    assert not np.allclose(mine.depth_relative, full.depth_relative, atol=1e-3)
+    assert same(mine.flow, full.flow)
+    assert not same(mine.depth_relative, full.depth_relative)
 
 
-def test_blocks_after_the_last_that_is_read_are_not_computed(pipe: Any) -> None:
+def test_blocks_after_the_last_that_is_read_are_not_computed(pipe: PerceptionPipeline) -> None:
     x, labels = torch.randn(2, 12, 8, 8), torch.tensor([1000, 1002])
     first = pipe.transformer.features(x, torch.tensor(999), labels, (0,))
     both = pipe.transformer.features(x, torch.tensor(999), labels, (0, 1))
@@ -149,16 +152,16 @@ def test_what_is_compared_is_the_same_however_it_is_computed() -> None:
     assert matching._rows(torch.tensor([1000]))[0].tolist() == []
 
 
-def test_it_is_saved_in_the_checkpoint_and_chosen_by_name(pipe: Any, tmp_path: Path) -> None:
+def test_it_is_saved_in_the_checkpoint_and_chosen_by_name(pipe: PerceptionPipeline, tmp_path: Path) -> None:
     served = with_decoder(pipe, decoder_for(pipe, FeatureDecoder))
     served.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "decoders" / "features" / "config.json").read_text())
     assert config["tasks"] == ALL
-    loaded: Any = PerceptionPipeline.from_pretrained(tmp_path)
+    loaded = PerceptionPipeline.from_pretrained(tmp_path)
     assert loaded.metadata.decoder == "features"
-    assert np.allclose(loaded(IMAGE, NEXT).flow, served(IMAGE, NEXT).flow, atol=1e-3, equal_nan=True)
-    full: Any = PerceptionPipeline.from_pretrained(tmp_path, decoder="full")
-    assert np.allclose(full(IMAGE, NEXT).flow, pipe(IMAGE, NEXT).flow, atol=1e-3, equal_nan=True)
+    assert same(loaded(IMAGE, NEXT).flow, served(IMAGE, NEXT).flow)
+    full = PerceptionPipeline.from_pretrained(tmp_path, decoder="full")
+    assert same(full(IMAGE, NEXT).flow, pipe(IMAGE, NEXT).flow)
     with pytest.raises(InputError, match=r"there is no decoder 'latent' in it; use full or features, or train one"):
         PerceptionPipeline.from_pretrained(tmp_path, decoder="latent")
     # Folders from before there were decoders say nothing about them.
@@ -180,7 +183,7 @@ def test_it_is_saved_in_the_checkpoint_and_chosen_by_name(pipe: Any, tmp_path: P
     ],
 )
 def test_a_decoder_of_another_checkpoint_is_refused(
-    pipe: Any, kind: type[PerceptionDecoder], tasks: dict[str, list[int]], sizes: Any, message: str
+    pipe: PerceptionPipeline, kind: type[PerceptionDecoder], tasks: dict[str, list[int]], sizes: Any, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         with_decoder(pipe, decoder_for(pipe, kind, tasks, **sizes))
@@ -215,18 +218,28 @@ def test_a_tiny_autoencoder_takes_the_place_of_the_codec(
     images = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.inference_mode():
         # Its latents are scaled already.
-        assert torch.equal(pipe.codec.encode(images), vae.encode(images).latents)
+        torch.testing.assert_close(pipe.codec.encode(images), vae.encode(images).latents)
         latents = torch.randn(1, 4, 8, 8)
-        assert torch.equal(pipe.codec.decode(latents), vae.decode(latents).sample)
+        torch.testing.assert_close(pipe.codec.decode(latents), vae.decode(latents).sample)
     pipe.save_pretrained(tmp_path / "saved")
     assert PerceptionPipeline.from_pretrained(tmp_path / "saved").codec.name == "AutoencoderTiny"
 
 
 def test_the_command_line_takes_it(
-    pipe: Any, tiny_vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pipe: PerceptionPipeline, tiny_vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipe.save_pretrained(tmp_path / "checkpoint")
-    options = ["evaluate", "--checkpoint", str(tmp_path / "checkpoint"), "--samples", "1", "--sequences", "0", "--json"]
+    options = [
+        "evaluate",
+        "--checkpoint",
+        str(tmp_path / "checkpoint"),
+        "--samples",
+        "1",
+        "--sequences",
+        "0",
+        "--json",
+        "--time",
+    ]
     assert main([*options, "--codec", str(tiny_vae), "--device", "cpu"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["settings"]["codec"] == "AutoencoderTiny"
@@ -235,7 +248,7 @@ def test_the_command_line_takes_it(
     assert "there is no decoder 'latent' in it; use full, or train one" in capsys.readouterr().err
 
 
-def test_a_codec_of_other_latents_is_refused(pipe: Any, tiny_vae: Path, tmp_path: Path) -> None:
+def test_a_codec_of_other_latents_is_refused(pipe: PerceptionPipeline, tiny_vae: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"have 4 channels and are 8 times smaller.*PixelUnshuffle 48 and 4 times"):
         PerceptionPipeline.embedded("cpu", codec=tiny_vae)
     pipe.save_pretrained(tmp_path)

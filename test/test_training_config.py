@@ -15,6 +15,8 @@ from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.training import CodecConfig, GeneralistConfig, load_config
 from diffusion_perception_ros.training.codec_network import make_network
+from diffusion_perception_ros.training.decoder_config import DecoderConfig
+from diffusion_perception_ros.training.decoder_stage import DecoderStage
 from diffusion_perception_ros.training.initialize import make_codec, make_transformer
 
 
@@ -26,6 +28,10 @@ def test_shipped_configurations_are_in_order(path: Path) -> None:
     if isinstance(config, CodecConfig):
         with torch.device("meta"):
             assert isinstance(make_network(config), torch.nn.Module)
+        return
+    if isinstance(config, DecoderConfig):
+        if str(config.checkpoint) == "embedded":
+            assert DecoderStage(config, torch.device("cpu")).sample_flops() > 0
         return
     assert isinstance(config, GeneralistConfig)
     codec = make_codec(config)
@@ -88,7 +94,7 @@ def test_errors_name_the_place(tmp_path: Path, old: str, new: str, sentence: str
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("stage: codec", "stage: vae", "stage is 'vae'; use generalist or codec"),
+        ("stage: codec", "stage: vae", "stage is 'vae'; use one of generalist, codec, decoder"),
         ("stage: codec\n", "", "unknown setting 'codec'"),
         ("kind: AutoencoderKL", "kind: VQModel", "the kind 'VQModel' is unknown; use AutoencoderKL or AutoencoderTiny"),
         ("kind: AutoencoderKL", "kind: AutoencoderTiny", "as many channels at all resolutions, not [8, 16]"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from diffusion_perception_ros.cli.dataset_options import (
@@ -72,6 +73,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_pipeline_options(parser, seed_option=_NOISE_SEED)
     result = parser.add_argument_group("output")
     result.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
+    result.add_argument(
+        "--time", action="store_true", help="say how long a sample took, by stage; two runs then differ in that"
+    )
     parser.set_defaults(run=run)
 
 
@@ -88,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
     dataset, pipe = open_dataset(args, _SCENES, args.sequences)
     sampling = SamplingSettings(**sampling_arguments(args, seed=args.noise_seed))
     evaluation = _evaluate(args, predict_with(pipe, sampling), dataset, pipe.metadata.tasks)
+    if not args.time:
+        evaluation = replace(evaluation, stage_ms={})
     _print(args, pipe.metadata.name, evaluation, dataset, _settings(pipe, sampling))
     if pipe.metadata.is_random and not args.json:
         print("The weights are random, not trained: these numbers mean nothing yet.", file=sys.stderr)
@@ -119,6 +125,8 @@ def _check_recorded(args: argparse.Namespace) -> None:
     """Refuse what has no effect on predictions that are there already."""
     from diffusion_perception_ros.errors import InputError
 
+    if args.time:
+        raise InputError("--time is about a checkpoint, not about predictions that are there already; leave it out.")
     if args.dataset != "bag":
         raise InputError("--predictions is for --dataset bag only, which has the ground truth; leave it out.")
     model = argparse.ArgumentParser()

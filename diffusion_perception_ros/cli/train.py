@@ -11,6 +11,7 @@ examples:
   diffusion-perception train config/training/small.yaml
   diffusion-perception train config/training/small.yaml --out runs/small --resume
   diffusion-perception train config/training/codec.yaml --out runs/codec
+  diffusion-perception train config/training/small_features.yaml --out runs/decoder
   accelerate launch --multi-gpu -m diffusion_perception_ros train config/training/small.yaml
 
 Ctrl-C ends the run after the step in progress; --resume goes on from there, or from the last state before a crash. The

@@ -90,7 +90,7 @@ class DecoderLosses:
             losses["image"] = self._image_losses[questions.task](images, target, questions.truth).mean()
         error = images - target.images
         if questions.task == "depth":
-            x, wanted = (_standardize(image.mean(dim=(1, 2)), target.valid) for image in (images, target.images))
+            x, wanted = (standardize(image.mean(dim=(1, 2)), target.valid) for image in (images, target.images))
             error = (x - wanted)[:, None, None]
             if weights.scale_shift:
                 losses["scale_shift"] = _mean(error.abs().mean(dim=(1, 2)), target.valid).mean()
@@ -121,7 +121,7 @@ def gradient_matching(error: Tensor, target: Target) -> Tensor:
     return total
 
 
-def _standardize(x: Tensor, valid: Tensor) -> Tensor:
+def standardize(x: Tensor, valid: Tensor) -> Tensor:
     """(B, H, W) without shift and scale: median and mean absolute deviation (Ranftl et al. 2020, equation 5)."""
     known = torch.where(valid, x, torch.nan).flatten(1)
     shift = known.nanmedian(dim=1).values.nan_to_num().view(-1, 1, 1)
