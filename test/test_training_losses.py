@@ -82,7 +82,7 @@ def test_image_losses(kind: str, labels: int) -> None:
         return loss(prediction, Target(images, known), truth)
 
     assert of(images).shape == (2,)
-    assert of(images).max() < 0.15  # masks of -1 and 1 are nearly, not quite, certain
+    assert of(images).max() < 0.2  # masks of -1 and 1 are nearly, not quite, certain
     assert (of(0.5 * images) > of(images)).all()
     assert (of(-images) > of(0.5 * images)).all()
     if kind != "mask":
