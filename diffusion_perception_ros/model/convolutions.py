@@ -126,12 +126,13 @@ class Lookup(nn.Module):
 def sample(features: Tensor, offset: Tensor) -> Tensor:
     """(B, C, h, w) features at (B, 2, h, w) pixels to the right of and below each place; 0 beyond the edges."""
     height, width = features.shape[-2:]
-    size = offset.new_tensor([width, height], dtype=torch.float32)
     # Of the whole image at -1 and 1 the centre of the first pixel is half a pixel inside. Half precision cannot tell
     # places apart.
     line = [(2 * torch.arange(n, device=offset.device) + 1) / n - 1 for n in (height, width)]
     y, x = torch.meshgrid(*line, indexing="ij")
-    grid = torch.stack([x, y], dim=-1) + 2 * offset.float().permute(0, 2, 3, 1) / size
+    # Not divided by a tensor of both sizes, which would have to be copied to the device in every step.
+    right, below = offset.float().unbind(dim=1)
+    grid = torch.stack([x + 2 * right / width, y + 2 * below / height], dim=-1)
     return F.grid_sample(features.float(), grid, align_corners=False).to(features.dtype)
 
 

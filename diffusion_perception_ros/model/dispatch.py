@@ -42,9 +42,11 @@ class Experts(NamedTuple):
 def choose_dispatch(tokens: Tensor, experts: Experts) -> str:
     """The way that ``benchmark/experts.py`` found fastest on this kind of device.
 
-    On a CPU (AMD EPYC with AVX-512, one thread) the loop won for 192 to 3072 tokens, 1.5 to 2.6 times as fast as
-    grouped in float32; for 64 they are about equal. On CUDA only what asks the device for nothing comes into question:
-    grouped where PyTorch has a kernel for it (bfloat16 on Hopper and datacentre Blackwell), else tiled; not measured.
+    On a CPU (AMD EPYC with AVX-512, one thread) the loop won in float32 for 192 tokens and more, 1.3 to 2.6 times as
+    fast as grouped; for 64 and in bfloat16 the two differ by a quarter either way, and every expert for every token was
+    faster only in bfloat16 with 4 experts and at most 192 tokens. On CUDA only what asks the device for nothing comes
+    into question: grouped where PyTorch has a kernel for it (bfloat16 on Hopper and datacentre Blackwell), else tiled;
+    that order is not measured.
     """
     if tokens.device.type == "cpu":
         return "loop"
