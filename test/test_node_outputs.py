@@ -25,6 +25,7 @@ from sensor_msgs.msg import Image
 
 from diffusion_perception_ros.conversions import depth_color, flow_color
 from diffusion_perception_ros.pipeline import PerceptionPipeline
+from diffusion_perception_ros.ros.outputs import Outputs
 
 MakeRig = Callable[..., Rig]
 
@@ -137,6 +138,23 @@ def test_without_lazy_everything_is_computed(rig: MakeRig) -> None:
     r.wait(lambda: len(pipe.calls) > warm_up)
     r.image(START + PERIOD)
     r.wait(lambda: {call["tasks"] for call in pipe.calls[warm_up:]} == {("depth",), ("flow",)})
+
+
+def test_topics_without_subscribers_are_not_even_converted(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    converted: list[str] = []
+    convert = Outputs.publish_fields
+
+    def publish_fields(self: Outputs, topic: str, fields: Any) -> None:
+        converted.append(topic)
+        convert(self, topic, fields)
+
+    monkeypatch.setattr(Outputs, "publish_fields", publish_fields)
+    r = rig().up()
+    flow = r.subscribe("/flow", OpticalFlow)
+    r.image(START)
+    r.image(START + PERIOD)
+    r.arrived(flow, 1)
+    assert converted == ["flow"]  # and not flow/image and flow/color, which come of the same prediction
 
 
 def test_publishers_are_reliable_and_keep_the_newest(rig: MakeRig) -> None:
