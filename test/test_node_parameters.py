@@ -79,7 +79,7 @@ def test_declared_with_type_range_and_description(rig: MakeRig) -> None:
         assert r.node.get_parameter(declaration.name).value == declaration.default
         assert bool(len(descriptor.integer_range) + len(descriptor.floating_point_range)) == declaration.has_range
     assert {d.name for d in DECLARATIONS if d.read_only} == {
-        "checkpoint", "stable_diffusion", "device", "dtype", "cameras",
+        "checkpoint", "stable_diffusion", "codec", "decoder", "device", "dtype", "cameras",
     }  # fmt: skip
     assert r.node.describe_parameter("seed").integer_range[0].to_value == 2**63 - 1
 
@@ -178,3 +178,12 @@ def test_an_unusable_override_of_quality_of_service_fails_configure(rig: MakeRig
     r = rig("-p", f"qos_overrides.{name}:={value}")
     assert r.node.trigger_configure() == FAILURE
     r.wait(lambda: any(f"configure failed: qos_overrides.{name} is " in log for log in r.logs))
+
+
+def test_another_codec_and_decoders_that_are_not_there(rig: MakeRig, tmp_path: Path) -> None:
+    r = rig("-p", f"codec:={tmp_path}", load=True)
+    assert r.node.trigger_configure() == FAILURE
+    r.wait(lambda: any(str(tmp_path) in log for log in r.logs))
+    r = rig("-p", "decoder:=latent", load=True)
+    assert r.node.trigger_configure() == FAILURE
+    r.wait(lambda: any("there is no decoder 'latent' in it; use full" in log for log in r.logs))

@@ -205,7 +205,7 @@ class Camera:
             checkpoint=pipe.metadata.name,
             device=str(pipe.device),
             dtype=str(pipe.dtype).removeprefix("torch."),
-            codec=pipe.codec.name,
+            codec=pipe.decoding(request.num_inference_steps),
             sampler=request.sampler.name,
             tasks=tasks,
             num_inference_steps=[chosen.num_inference_steps] * len(tasks),

@@ -52,7 +52,7 @@ class Model:
         self._settings: NodeSettings | None = None
         self._metadata = pipe.metadata
         self._cancelled = threading.Event()
-        for network in (pipe.transformer, *vars(pipe.codec).values()):
+        for network in (pipe.transformer, pipe.decoder, *vars(pipe.codec).values()):
             if isinstance(network, torch.nn.Module):
                 for module in network.modules():
                     if next(module.parameters(recurse=False), None) is not None:
@@ -66,12 +66,14 @@ class Model:
             InputError: It cannot be read, or the device is not there.
         """
         options: dict[str, Any] = {"device": settings.device, "torch_dtype": getattr(torch, settings.dtype)}
+        options["codec"] = Path(settings.codec).expanduser() if settings.codec else None
         checkpoint = Path(settings.checkpoint).expanduser()
-        if settings.checkpoint == EMBEDDED:
-            return cls(PerceptionPipeline.embedded(**options))
         if settings.stable_diffusion:
             folder = Path(settings.stable_diffusion).expanduser()
             return cls(PerceptionPipeline.from_official(checkpoint, folder, **options))
+        options["decoder"] = settings.decoder
+        if settings.checkpoint == EMBEDDED:
+            return cls(PerceptionPipeline.embedded(**options))
         return cls(PerceptionPipeline.from_pretrained(checkpoint, **options))
 
     def tasks(self, settings: NodeSettings) -> tuple[str, ...]:

@@ -94,6 +94,19 @@ DECLARATIONS: tuple[Declaration, ...] = (
         read_only=True,
     ),
     Declaration(
+        "codec",
+        "",
+        "Folder of a codec for the same latents instead of the checkpoint's, such as a released tiny autoencoder.",
+        read_only=True,
+    ),
+    Declaration(
+        "decoder",
+        "",
+        "What decodes: `full` (the codec), or a decoder in the checkpoint's folder, `latent` or `features`; empty for "
+        "the checkpoint's choice.",
+        read_only=True,
+    ),
+    Declaration(
         "device",
         "auto",
         "`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`. Only `auto` falls back, with a warning.",
@@ -242,6 +255,8 @@ class NodeSettings:
 
     checkpoint: str
     stable_diffusion: str
+    codec: str | None
+    decoder: str | None
     device: str
     dtype: str
     tasks: tuple[str, ...] | None
@@ -293,6 +308,11 @@ def settings_from(values: Mapping[str, Any]) -> NodeSettings:
         raise InputError(
             f"stable_diffusion is set, but checkpoint {read['checkpoint']} brings its own codec; leave it empty."
         )
+    if released and read["decoder"]:
+        raise InputError(
+            f"checkpoint {read['checkpoint']} is a released file, which has no decoder {read['decoder']!r}; "
+            "leave it empty."
+        )
     if read["pairing"] == "topics" and read["flow_pair"] == "last_processed":
         raise InputError(
             "flow_pair 'last_processed' needs pairing 'consecutive'; with pairing 'topics' use 'adjacent'."
@@ -300,6 +320,8 @@ def settings_from(values: Mapping[str, Any]) -> NodeSettings:
     return NodeSettings(
         checkpoint=read["checkpoint"],
         stable_diffusion=read["stable_diffusion"],
+        codec=read["codec"] or None,
+        decoder=read["decoder"] or None,
         device=read["device"],
         dtype=read["dtype"],
         tasks=None if tasks == (ALL_TASKS,) else tasks,
