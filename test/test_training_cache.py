@@ -22,6 +22,7 @@ from diffusion_perception_ros.training.cache import (
     write_shard,
 )
 from diffusion_perception_ros.training.config import TrainingConfig
+from diffusion_perception_ros.training.resident import ResidentPairs
 from diffusion_perception_ros.training.sources_scenes import SceneSource
 
 CPU = torch.device("cpu")
@@ -72,6 +73,15 @@ def test_normals_are_kept_only_where_they_are_wanted(tmp_path: Path) -> None:
 def test_pairs_are_found_by_their_number(cache: PairCache) -> None:
     records = cache.read(np.array([9, 2, 9]))
     assert (records == render_records([9, 2, 9], 32)).all()
+
+
+def test_resident_pairs_are_those_of_the_cache(cache: PairCache) -> None:
+    """Also where a shard has taken the place of another, and when the first comes back."""
+    alone, both = (ResidentPairs(cache, room, CPU) for room in (1, 2))
+    for resident, numbers in ((alone, [1, 7]), (alone, [15, 9, 15]), (alone, [1, 0]), (both, [9, 2, 9]), (both, [3])):
+        records, fields = cache.read(np.array(numbers)), resident.read(np.array(numbers))
+        assert set(fields) == set(records.dtype.names or ())
+        assert all(np.array_equal(fields[name].numpy(), records[name]) for name in fields)
 
 
 def test_missing_pairs_are_rendered_by_a_process(tmp_path: Path) -> None:

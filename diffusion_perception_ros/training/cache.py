@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from diffusion_perception_ros.errors import InputError
@@ -27,8 +28,8 @@ from diffusion_perception_ros.scenes import render_pairs
 
 # Of the scenes from here on none is trained on: first those for validation while training, then those for evaluation.
 VALIDATION_SEED = 899_000_000
-# Pairs that a worker renders at once.
-_PORTION = 16
+# Pairs that a worker renders at once, on a CPU and on a GPU, which takes as long for one as for many.
+_PORTION, _PORTION_ON_GPU = 16, 128
 _VISIBLE, _AMODAL, _FLOW_VALID = 1, 2, 4
 _POLL_SECONDS = 0.2
 
@@ -51,19 +52,26 @@ def pair_type(resolution: int, normals: bool = False) -> np.dtype[Any]:
     return np.dtype([*fields, ("normals", np.float16, (*size, 3))] if normals else fields)
 
 
-def unpack_masks(masks: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
+@overload
+def unpack_masks(masks: Tensor) -> dict[str, Tensor]: ...
+@overload
+def unpack_masks(masks: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]: ...
+def unpack_masks(masks: Any) -> dict[str, Any]:
     """``visible``, ``amodal`` and ``flow_valid`` from their bits."""
     bits = {"visible": _VISIBLE, "amodal": _AMODAL, "flow_valid": _FLOW_VALID}
     return {name: masks & bit > 0 for name, bit in bits.items()}
 
 
-def render_records(seeds: Sequence[int], resolution: int, normals: bool = False) -> NDArray[Any]:
-    """(len(seeds),) records of ``pair_type``."""
-    pairs = render_pairs(seeds, resolution, resolution)
+def render_records(
+    seeds: Sequence[int], resolution: int, normals: bool = False, device: torch.device | str = "cpu"
+) -> NDArray[Any]:
+    """(len(seeds),) records of ``pair_type``, rendered on a device."""
+    pairs = render_pairs(seeds, resolution, resolution, device)
     records = np.empty(len(seeds), pair_type(resolution, normals))
     for name in ("image", "next_image", "depth", "flow", *(["normals"] if normals else [])):
-        records[name] = getattr(pairs, name).numpy()
-    records["masks"] = pairs.visible * _VISIBLE + pairs.amodal * _AMODAL + pairs.flow_valid * _FLOW_VALID
+        records[name] = getattr(pairs, name).cpu().numpy()
+    masks = pairs.visible * _VISIBLE + pairs.amodal * _AMODAL + pairs.flow_valid * _FLOW_VALID
+    records["masks"] = masks.cpu().numpy()
     return records
 
 
@@ -77,13 +85,21 @@ class PairCache:
         first_seed: Seed of pair 0.
         workers: Most processes that render at a time; 0 leaves the rendering to another process of the same run.
         normals: Whether the pairs have surface normals; they are in files of their own, beside those without.
+        device: Where the processes render.
 
     Raises:
         InputError: The folder holds pairs that the scenes no longer look like.
     """
 
     def __init__(
-        self, folder: Path, resolution: int, shard_size: int, first_seed: int, workers: int, normals: bool = False
+        self,
+        folder: Path,
+        resolution: int,
+        shard_size: int,
+        first_seed: int,
+        workers: int,
+        normals: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.folder = folder
         self.resolution = resolution
@@ -91,6 +107,7 @@ class PairCache:
         self.shard_size = shard_size
         self.first_seed = first_seed
         self.workers = workers
+        self.device = device
         self._processes: list[BaseProcess] = []
         self._maps: dict[int, NDArray[Any]] = {}
         make_folder(folder)
@@ -115,10 +132,14 @@ class PairCache:
         self.ensure(np.unique(shards).tolist(), progress=False)
         records = np.empty(len(indices), pair_type(self.resolution, self.normals))
         for i, (shard, row) in enumerate(zip(shards.tolist(), rows.tolist(), strict=True)):
-            if shard not in self._maps:
-                self._maps[shard] = np.load(self.path(shard), mmap_mode="r")
-            records[i] = self._maps[shard][row]
+            records[i] = self.shard(shard)[row]
         return records
+
+    def shard(self, shard: int) -> NDArray[Any]:
+        """The records of a shard that has been rendered."""
+        if shard not in self._maps:
+            self._maps[shard] = np.load(self.path(shard), mmap_mode="r")
+        return self._maps[shard]
 
     def ensure(self, shards: Iterable[int], progress: bool = True) -> None:
         """Render what is missing and wait for it."""
@@ -148,7 +169,7 @@ class PairCache:
             share = missing[i :: self.workers]
             process = context.Process(
                 target=_render_shards,
-                args=([(self.path(s), self.seeds(s)) for s in share], self.resolution, self.normals),
+                args=([(self.path(s), self.seeds(s)) for s in share], self.resolution, self.normals, self.device),
                 name=" ".join(map(str, share)),
                 daemon=True,
             )
@@ -201,6 +222,7 @@ def write_shard(
     resolution: int,
     normals: bool = False,
     wanted: Callable[[], bool] = lambda: True,
+    device: torch.device | str = "cpu",
 ) -> None:
     """Render the pairs of some seeds into a file, which appears when it is complete.
 
@@ -210,14 +232,16 @@ def write_shard(
         resolution: Side of the images.
         normals: Whether the pairs have surface normals.
         wanted: Asked now and then; the file is not written once the answer is no.
+        device: Where to render.
     """
+    portion = _PORTION if torch.device(device).type == "cpu" else _PORTION_ON_GPU
     partial = path.with_suffix(f".partial-{os.getpid()}")
     try:
         portions = []
-        for start in range(0, len(seeds), _PORTION):
+        for start in range(0, len(seeds), portion):
             if not wanted():
                 return
-            portions.append(render_records(seeds[start : start + _PORTION], resolution, normals))
+            portions.append(render_records(seeds[start : start + portion], resolution, normals, device))
         with partial.open("wb") as file:
             np.save(file, np.concatenate(portions))
         partial.rename(path)
@@ -238,7 +262,9 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _render_shards(jobs: Sequence[tuple[Path, Sequence[int]]], resolution: int, normals: bool) -> None:
+def _render_shards(
+    jobs: Sequence[tuple[Path, Sequence[int]]], resolution: int, normals: bool, device: torch.device | str
+) -> None:
     """Runs in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
@@ -246,4 +272,4 @@ def _render_shards(jobs: Sequence[tuple[Path, Sequence[int]]], resolution: int, 
     assert parent is not None
     for path, seeds in jobs:
         # A parent that was killed waits for nothing.
-        write_shard(path, seeds, resolution, normals, parent.is_alive)
+        write_shard(path, seeds, resolution, normals, parent.is_alive, device)

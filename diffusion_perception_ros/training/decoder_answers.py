@@ -16,6 +16,7 @@ from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.sampling.samplers import SAMPLERS
 from diffusion_perception_ros.training.batches import Questions
 from diffusion_perception_ros.training.decoder_config import DecoderConfig
+from diffusion_perception_ros.training.noise import white_noise
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,9 @@ class Asking:
             count = len(questions.image)
             pictures = torch.cat([questions.image, questions.prompt])
             conditions = torch.cat(self.pipe.codec.encode(pictures).chunk(2), dim=1)
-            noise = rng.standard_normal((count, *self._latent(conditions)), dtype=np.float32)
+            noise = white_noise((count, *self._latent(conditions)), conditions.device, rng)
             noise[: round(self.config.loss.zeros_share * count)] = 0
-            asked = torch.cat([conditions, torch.from_numpy(noise).to(conditions)], dim=1)
+            asked = torch.cat([conditions, noise], dim=1)
             x.append(asked.repeat_interleave(len(own), dim=0))
             labels.append(torch.tensor(own, device=self.pipe.device).repeat(count))
         return Inputs(torch.cat(labels), torch.cat(x), self._scheduler.timesteps[0].to(self.pipe.device))

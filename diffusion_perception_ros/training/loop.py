@@ -114,8 +114,9 @@ class _Loop:
         with nullcontext() if is_last else self.accelerator.no_sync(self.run.network):
             loss, parts = self.losses(self.run.network, batch, rng)
             self.accelerator.backward(loss / accumulation)
+        # Summed on the device, which must not be waited for.
         for name, value in {"loss": loss, **parts}.items():
-            self.run.sums[name] = self.run.sums.get(name, 0.0) + float(value.detach()) / accumulation
+            self.run.add(name, value.detach() / accumulation)
 
     def _update(self) -> None:
         """A step of the optimisers."""
@@ -127,12 +128,14 @@ class _Loop:
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
-        run.sums["gradient_norm"] = run.sums.get("gradient_norm", 0.0) + float(norm)
+        run.add("gradient_norm", torch.as_tensor(norm))
         run.step += 1
         run.update_average()
 
     def _agree(self, stop: bool) -> bool:
         """Whether any process wants to stop: they have to do it together."""
+        if self.accelerator.num_processes == 1:
+            return stop
         wishes = torch.tensor([float(stop)], device=self.accelerator.device)
         return bool(self.accelerator.reduce(wishes, reduction="sum") > 0)
 
@@ -144,7 +147,7 @@ class _Loop:
                 run.sums.clear()
             return
         if run.step % report.log == 0:
-            means = {name: total / report.log for name, total in run.sums.items()}
+            means = {name: float(total) / report.log for name, total in run.sums.items()}
             rate = self.config.learning_rate(run.step - 1)
             self.logs["losses"].write(run.step, {**means, **self._spent(), "learning_rate": rate})
             run.sums.clear()

@@ -36,24 +36,30 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One step; the closure is not called."""
         for group in self.param_groups:
+            # Those of one shape together, since most of what this costs is the number of operations.
+            alike: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group)
+                    alike.setdefault(parameter.shape, []).append(parameter)
+            for parameters in alike.values():
+                self._update(parameters, group)
         return None
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        gradient, state = parameter.grad, self.state[parameter]
-        assert gradient is not None
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        direction = gradient.lerp(momentum, group["momentum"])
-        is_kernel = direction.ndim == 4
-        matrices = direction.flatten(1)[None] if is_kernel else direction.view(-1, *direction.shape[-2:])
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        directions = torch.stack(torch._foreach_lerp(gradients, momenta, group["momentum"]))
+        is_kernel = directions.ndim == 5
+        matrices = directions.flatten(2) if is_kernel else directions.view(-1, *directions.shape[-2:])
         # The RMS of AdamW's updates is about 0.2; that of an orthogonal matrix is 1 / sqrt(its longer side).
         scale = 0.2 * max(matrices.shape[-2:]) ** 0.5
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(orthogonalize(matrices).view_as(parameter), alpha=-group["lr"] * scale)
+        updates = orthogonalize(matrices).view_as(directions).unbind()
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, updates, alpha=-group["lr"] * scale)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -48,6 +50,12 @@ class NoiseSchedule:
         return self.alphas[timestep].view(-1, 1, 1, 1)
 
 
+def white_noise(size: Sequence[int], device: torch.device, rng: np.random.Generator) -> Tensor:
+    """Standard normal, drawn on the device; the same numbers for the same ``rng`` on one kind of device."""
+    generator = torch.Generator(device).manual_seed(int(rng.integers(1 << 62)))
+    return torch.randn(tuple(size), generator=generator, device=device)
+
+
 def multi_resolution_noise(noise: Tensor, strength: Tensor, rng: np.random.Generator) -> Tensor:
     """Noise with more power in low frequencies, of unit variance (Ke et al. 2024, Marigold, arXiv 2312.02145).
 
@@ -63,8 +71,8 @@ def multi_resolution_noise(noise: Tensor, strength: Tensor, rng: np.random.Gener
         level += 1
         shrink = rng.uniform(2, 4)
         height, width = max(1, int(height / shrink)), max(1, int(width / shrink))
-        coarse = torch.from_numpy(rng.standard_normal((*noise.shape[:2], height, width), dtype=np.float32))
-        fine = F.interpolate(coarse.to(noise.device), size=noise.shape[-2:], mode="nearest")
+        coarse = white_noise((*noise.shape[:2], height, width), noise.device, rng)
+        fine = F.interpolate(coarse, size=noise.shape[-2:], mode="nearest")
         total = total + fine * (strength**level).view(-1, 1, 1, 1)
         variance = variance + strength ** (2 * level)
     normalized: Tensor = total / variance.sqrt().view(-1, 1, 1, 1)

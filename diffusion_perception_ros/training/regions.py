@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.tasks import Task
-from diffusion_perception_ros.tasks.geometry import Geometry
 from diffusion_perception_ros.training.frames import Frames
 
 # Regions are by so much of their side smaller or larger than those that are asked about, and beside them.
@@ -25,41 +25,91 @@ def focus(frames: Frames, task: Task, encoding: TargetEncoding, rng: np.random.G
     """
     if not task.regions(encoding, {1: np.ones((1, 1), bool)}):
         return frames
-    return Frames.cat([_focus(frames[slice(i, i + 1)], task, encoding, rng) for i in range(len(frames.image))])
-
-
-def _focus(frame: Frames, task: Task, encoding: TargetEncoding, rng: np.random.Generator) -> Frames:
-    visible = frame.truth.visible[0]
-    zoom, *shift = np.exp(rng.uniform(-_ZOOM, _ZOOM)), *rng.uniform(-_SHIFT, _SHIFT, 2)
-    given = np.asarray(visible.cpu())
-    larger = {name: float(value * zoom) for name, value in encoding.parameters.items()}
-    region = task.regions(replace(encoding, parameters=larger), {1: given} if given.any() else {}).get(1)
-    if region is None:
-        return frame
-    height, width = visible.shape
-    region = region.moved(shift[0] * region.height, shift[1] * region.width, height, width)
-    geometry, part = Geometry(height, width, height).within(region), (..., *region.slices)
-
-    def picture(image: Tensor) -> Tensor:
-        return geometry.to_network(image[0][part], encoding.image_interpolation)[None]
-
-    def mask(pixels: Tensor) -> Tensor:
-        return geometry.to_network(pixels[part].to(torch.float32), "nearest") > 0.5
-
-    truth = frame.truth
-    unknown = torch.full_like(truth.depth, torch.nan)
-    appearance = None if truth.appearance is None else picture(truth.appearance)
+    truth, count = frames.truth, len(frames.image)
+    zoom = np.exp(rng.uniform(-_ZOOM, _ZOOM, count))
+    down, right = rng.uniform(-_SHIFT, _SHIFT, (2, count))
+    change = torch.from_numpy(np.stack([zoom, down, right])).to(frames.image.device)
+    regions = _Regions.around(truth.visible, encoding.parameters["context"], encoding.parameters["smallest"], *change)
+    seen = truth.visible.flatten(1).any(dim=1).view(-1, 1, 1)
     return Frames(
-        picture(frame.image),
-        picture(frame.next_image),
+        regions.picture(frames.image),
+        regions.picture(frames.next_image),
         replace(
             truth,
-            depth=unknown,
-            flow=torch.full_like(truth.flow, torch.nan),
-            flow_valid=torch.zeros_like(truth.flow_valid),
-            visible=mask(truth.visible),
-            amodal=mask(truth.amodal),
+            depth=truth.depth.masked_fill(seen, torch.nan),
+            flow=truth.flow.masked_fill(seen.unsqueeze(1), torch.nan),
+            flow_valid=truth.flow_valid & ~seen,
+            visible=regions.mask(truth.visible),
+            amodal=regions.mask(truth.amodal),
             normals=None,
-            appearance=appearance,
+            appearance=None if truth.appearance is None else regions.picture(truth.appearance),
         ),
     )
+
+
+@dataclass(frozen=True)
+class _Regions:
+    """`Region`, one for each of B images, on the device: a training step has no time to ask it for the masks.
+
+    Attributes:
+        start: (B, 2) int64, the first row and column.
+        size: (B, 2) int64 rows and columns, no more than the image has.
+    """
+
+    start: Tensor
+    size: Tensor
+
+    @classmethod
+    def around(
+        cls, masks: Tensor, context: float, smallest: float, zoom: Tensor, down: Tensor, right: Tensor
+    ) -> _Regions:
+        """See ``Region.around`` and ``Region.moved``.
+
+        Args:
+            masks: (B, H, W) bool; an empty one has the whole image for its region.
+            context: See there.
+            smallest: See there.
+            zoom: (B,) float64, a factor of both.
+            down: (B,) float64, how far the region is moved, in regions.
+            right: Likewise.
+        """
+        whole = torch.tensor(masks.shape[1:], device=masks.device)
+        first, end = [], []
+        for occupied, length in ((masks.any(dim=2), masks.shape[1]), (masks.any(dim=1), masks.shape[2])):
+            index = torch.arange(length, device=masks.device)
+            first.append(index.where(occupied, length).amin(dim=1))
+            end.append((index + 1).where(occupied, 0).amax(dim=1))
+        low, high = torch.stack(first, dim=1), torch.stack(end, dim=1)
+        side = zoom * torch.maximum(context * (high - low).amax(dim=1).double(), smallest * whole.amin().double())
+        size = torch.minimum(side.round().long().clamp(min=1).unsqueeze(1), whole)
+        start = torch.minimum((low + high - size).div(2, rounding_mode="floor").clamp(min=0), whole - size)
+        start = (start + torch.stack([down, right], dim=1) * size).round().long()
+        start = torch.minimum(start.clamp(min=0), whole - size)
+        is_empty = (high <= low).any(dim=1, keepdim=True)
+        return cls(start.masked_fill(is_empty, 0), torch.where(is_empty, whole, size))
+
+    def picture(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to the same size, linearly interpolated: what is enlarged needs no averaging."""
+        places = []
+        for axis, length in enumerate(images.shape[2:]):
+            inside = (torch.arange(length, device=images.device) + 0.5) * self._scale(axis, length) - 0.5
+            inside = torch.minimum(inside.clamp(min=0), self.size[:, axis, None] - 1.0)
+            # The centre of the first pixel is half a pixel from -1.
+            places.append((2 * (self.start[:, axis, None] + inside) + 1) / length - 1)
+        y, x = places
+        height, width = images.shape[2:]
+        grid = torch.stack([x.unsqueeze(1).expand(-1, height, -1), y.unsqueeze(2).expand(-1, -1, width)], dim=-1)
+        return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+    def mask(self, masks: Tensor) -> Tensor:
+        """(B, H, W) bool to the same size, the nearest pixel of each."""
+        rows, columns = (
+            self.start[:, axis, None] + (torch.arange(length, device=masks.device) * self._scale(axis, length)).long()
+            for axis, length in enumerate(masks.shape[1:])
+        )
+        sample = torch.arange(len(masks), device=masks.device).view(-1, 1, 1)
+        return masks[sample, rows.unsqueeze(2), columns.unsqueeze(1)]
+
+    def _scale(self, axis: int, length: int) -> Tensor:
+        """(B, 1) pixels of the image for each of the result."""
+        return self.size[:, axis, None] / length

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.training.compute import FlopMeter
@@ -52,7 +52,11 @@ class Run:
         self.step = 0
         self.minutes = 0.0
         self.best = math.inf
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, Tensor | float] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        """To a sum of the log, which stays where the value is."""
+        self.sums[name] = value + self.sums.get(name, 0.0)
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -75,7 +79,7 @@ class Run:
             "minutes": self.minutes,
             "flops": self.meter.flops,
             "best": self.best,
-            "sums": self.sums,
+            "sums": {name: float(total) for name, total in self.sums.items()},
         }
         save_state(self.folder / STATE_FILE, state)
 

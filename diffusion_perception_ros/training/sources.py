@@ -33,7 +33,7 @@ def open_sources(config: TrainingConfig, folder: Path, workers: int, device: tor
         if source.path is None:
             normals = "normals" in fields
             place = data.folder or folder / "pairs"
-            cache = PairCache(place, config.resolution, data.shard_size, data.first_seed, workers, normals)
+            cache = PairCache(place, config.resolution, data.shard_size, data.first_seed, workers, normals, device)
             sources.append(SceneSource(config, cache, device))
         else:
             dataset = READERS[source.kind](source.path, fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from diffusion_perception_ros.tasks import Truth
 from diffusion_perception_ros.training.cache import VALIDATION_SEED, PairCache, unpack_masks
 from diffusion_perception_ros.training.config import TrainingConfig
 from diffusion_perception_ros.training.frames import Frames
+from diffusion_perception_ros.training.resident import ResidentPairs, tensors
 from diffusion_perception_ros.training.source import Numbers, Source
 
 
@@ -34,6 +36,9 @@ class SceneSource(Source):
         self.data = config.data
         self.cache = cache
         self.device = device
+        # From a GPU's memory samples come as fast as it learns from them.
+        room = self.window(0)[1] + 1
+        self.resident = ResidentPairs(cache, room, device) if device.type == "cuda" else None
         last = self.data.first_seed + (self.window(config.steps)[1] + 1) * self.data.shard_size
         if last > VALIDATION_SEED:
             raise InputError(f"the run needs scenes up to seed {last}; from {VALIDATION_SEED} on they are held out.")
@@ -52,6 +57,8 @@ class SceneSource(Source):
 
     def read(self, numbers: Numbers, encoding: TargetEncoding) -> Frames:
         """See ``Source``; scenes are rendered at the network's resolution."""
+        if self.resident is not None:
+            return unpack(self.resident.read(numbers))
         return scene_frames(self.cache.read(numbers), self.device)
 
     def prepare(self, step: int) -> None:
@@ -71,22 +78,23 @@ class SceneSource(Source):
 
 
 def scene_frames(records: NDArray[Any], device: torch.device) -> Frames:
-    """Records of ``pair_type`` as tensors."""
+    """Records of ``pair_type`` as frames on a device."""
+    return unpack({name: field.to(device) for name, field in tensors(records).items()})
 
-    def send(array: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+def unpack(fields: Mapping[str, Tensor]) -> Frames:
+    """Frames from the fields of ``pair_type``."""
 
     def vectors(name: str) -> Tensor:
-        return send(records[name]).float().permute(0, 3, 1, 2).contiguous()
+        return fields[name].float().permute(0, 3, 1, 2).contiguous()
 
-    masks = {key: send(value) for key, value in unpack_masks(records["masks"]).items()}
+    masks = unpack_masks(fields["masks"])
     truth = Truth(
-        send(records["depth"]).float(),
+        fields["depth"].float(),
         vectors("flow"),
         masks["flow_valid"],
         masks["visible"],
         masks["amodal"],
-        vectors("normals") if "normals" in (records.dtype.names or ()) else None,
+        vectors("normals") if "normals" in fields else None,
     )
-    image, next_image = (send(records[key]).permute(0, 3, 1, 2) / 255 for key in ("image", "next_image"))
-    return Frames(image, next_image, truth)
+    return Frames(vectors("image") / 255, vectors("next_image") / 255, truth)

@@ -16,7 +16,7 @@ from diffusion_perception_ros.training.batches import Questions
 from diffusion_perception_ros.training.generalist_config import GeneralistConfig
 from diffusion_perception_ros.training.lookup import Offsets, offset_loss
 from diffusion_perception_ros.training.losses import diffusion_loss, find_image_loss
-from diffusion_perception_ros.training.noise import NoiseSchedule, multi_resolution_noise
+from diffusion_perception_ros.training.noise import NoiseSchedule, multi_resolution_noise, white_noise
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Losses:
         one_step, rolled, last = self._one_step(count), self._rolled_out(count).stop, self.schedule.last_timestep
         timestep = torch.from_numpy(rng.integers(0, last + 1, count)).to(clean.device)
         timestep[:one_step] = last
-        noise = torch.from_numpy(rng.standard_normal((count, *clean.shape[1:]), dtype=np.float32)).to(clean.device)
+        noise = white_noise((count, *clean.shape[1:]), clean.device, rng)
         if self.config.diffusion.multi_resolution_noise:
             strength = self.config.diffusion.multi_resolution_noise * timestep / last
             strength[:rolled] = 0  # samplers start from white noise
