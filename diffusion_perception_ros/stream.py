@@ -17,7 +17,8 @@ from diffusion_perception_ros.temporal import check_temporal
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffusion_perception_ros.pipeline import Encode, PerceptionPipeline
+    from diffusion_perception_ros.networks import Encode
+    from diffusion_perception_ros.pipeline import PerceptionPipeline
     from diffusion_perception_ros.queries import View
     from diffusion_perception_ros.request import Request
 

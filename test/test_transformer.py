@@ -6,8 +6,9 @@ import pytest
 import torch
 from conftest import SMALL
 
+from diffusion_perception_ros.model.embeddings import sincos_position_embedding
 from diffusion_perception_ros.model.random import random_transformer
-from diffusion_perception_ros.model.transformer import DiTMoETransformer, sincos_position_embedding
+from diffusion_perception_ros.model.transformer import DiTMoETransformer
 
 LABELS = torch.tensor([1000, 1001, 1002, 1003, 1001])
 

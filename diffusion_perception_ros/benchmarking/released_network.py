@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_perception_ros.model.transformer import DiTMoETransformer, modulate
+from diffusion_perception_ros.model.blocks import modulate
+from diffusion_perception_ros.model.transformer import DiTMoETransformer
 
 
 class ReleasedTransformer:

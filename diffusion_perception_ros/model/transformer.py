@@ -7,22 +7,24 @@ per-task patch embedding of Ravishankar et al., "Scaling Properties of Diffusion
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from diffusion_perception_ros.model.blocks import Block, FinalLayer
 from diffusion_perception_ros.model.convolutions import ConvHead, ConvStem, LevelModulations
-from diffusion_perception_ros.model.experts import MixtureOfExperts
-from diffusion_perception_ros.model.linear import Linear
+from diffusion_perception_ros.model.embeddings import (
+    LabelEmbedder,
+    PatchEmbed,
+    TimestepEmbedder,
+    sincos_position_embedding,
+)
 
 
 @dataclass
@@ -77,140 +79,6 @@ class Modulations(NamedTuple):
         """Those of one step of a schedule."""
         stem, head = ([[block[i] for block in level] for level in levels] for levels in (self.stem, self.head))
         return Modulations(stem, [block[i] for block in self.blocks], self.final[i], head)
-
-
-class PatchEmbed(nn.Module):
-    """Patches to tokens with a convolution per task, chosen per sample by the class label.
-
-    The chosen kernels are gathered per sample, so that one batch mixes tasks without asking the device which
-    ones it holds.
-    """
-
-    def __init__(self, num_kernels: int, in_channels: int, hidden_size: int, patch_size: int) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-        self.weight = nn.Parameter(torch.empty(num_kernels, hidden_size, in_channels, patch_size, patch_size))
-        self.bias = nn.Parameter(torch.zeros(num_kernels, hidden_size))
-        for i in range(num_kernels):
-            nn.init.xavier_uniform_(self.weight[i].view(hidden_size, -1))
-
-    def forward(self, x: Tensor, kernel_index: Tensor) -> Tensor:
-        """(B, C, H, W) and (B,) to (B, T, D)."""
-        patches = F.unfold(x, self.patch_size, stride=self.patch_size)  # (B, C*p*p, T)
-        weight = self.weight[kernel_index].flatten(2)  # (B, D, C*p*p)
-        tokens = torch.baddbmm(self.bias[kernel_index].unsqueeze(-1), weight, patches)
-        return tokens.transpose(1, 2)
-
-
-class TimestepEmbedder(nn.Module):
-    """Sinusoidal embedding of the timestep (Vaswani et al. 2017), cosines first, then an MLP."""
-
-    def __init__(self, hidden_size: int, frequency_size: int, max_period: float = 10_000.0) -> None:
-        super().__init__()
-        self.num_frequencies = frequency_size // 2
-        self.max_period = max_period
-        self.mlp = nn.Sequential(Linear(frequency_size, hidden_size), nn.SiLU(), Linear(hidden_size, hidden_size))
-
-    def forward(self, timestep: Tensor) -> Tensor:
-        """(...) to (..., D)."""
-        # In float32 whatever the dtype of the weights: half precision cannot tell timestep 998 from 999. For
-        # that reason the frequencies are not a buffer either, which `.to(dtype)` would round.
-        index = torch.arange(self.num_frequencies, dtype=torch.float32, device=timestep.device)
-        frequencies = torch.exp(-math.log(self.max_period) * index / self.num_frequencies)
-        angles = timestep.float().unsqueeze(-1) * frequencies
-        embedding = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        out: Tensor = self.mlp(embedding.to(next(self.mlp.parameters()).dtype))
-        return out
-
-
-class LabelEmbedder(nn.Module):
-    """A learned row per class label."""
-
-    def __init__(self, num_labels: int, hidden_size: int) -> None:
-        super().__init__()
-        self.embedding_table = nn.Embedding(num_labels, hidden_size)
-        nn.init.normal_(self.embedding_table.weight, std=0.02)
-
-    def forward(self, class_labels: Tensor) -> Tensor:
-        """(B,) to (B, D)."""
-        out: Tensor = self.embedding_table(class_labels)
-        return out
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention with a fused query/key/value projection."""
-
-    def __init__(self, hidden_size: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = Linear(hidden_size, 3 * hidden_size)
-        self.proj = Linear(hidden_size, hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(*qkv.unbind(0))
-        out: Tensor = self.proj(x.transpose(1, 2).flatten(2))
-        return out
-
-
-class FeedForward(nn.Module):
-    """The dense MLP of checkpoints without experts."""
-
-    def __init__(self, hidden_size: int, mlp_size: int) -> None:
-        super().__init__()
-        self.fc1 = Linear(hidden_size, mlp_size)
-        self.fc2 = Linear(mlp_size, hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
-        return out
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Adaptive layer norm: ``x (1 + scale) + shift`` with (B, D) shift and scale over (B, T, D) tokens."""
-    return torch.addcmul(shift.unsqueeze(1), x, 1 + scale.unsqueeze(1))
-
-
-class Block(nn.Module):
-    """Attention and (mixture of) MLP with adaLN-Zero conditioning."""
-
-    def __init__(
-        self, hidden_size: int, mlp_size: int, num_heads: int, num_experts: int, num_experts_per_tok: int
-    ) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.attn = Attention(hidden_size, num_heads)
-        self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.mlp: nn.Module = (
-            MixtureOfExperts(hidden_size, mlp_size, num_experts, num_experts_per_tok)
-            if num_experts
-            else FeedForward(hidden_size, mlp_size)
-        )
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(hidden_size, 6 * hidden_size))
-
-    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """(B, T, D) tokens and (B, 6 D) modulation to (B, T, D)."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
-        x = torch.addcmul(x, gate1.unsqueeze(1), self.attn(modulate(self.norm1(x), shift1, scale1)))
-        return torch.addcmul(x, gate2.unsqueeze(1), self.mlp(modulate(self.norm2(x), shift2, scale2)))
-
-
-class FinalLayer(nn.Module):
-    """Tokens to the values of their patch."""
-
-    def __init__(self, hidden_size: int, patch_size: int, out_channels: int) -> None:
-        super().__init__()
-        self.norm_final = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.linear = Linear(hidden_size, patch_size**2 * out_channels)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(hidden_size, 2 * hidden_size))
-
-    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """(B, T, D) and (B, 2 D) to (B, T, p*p*out_channels)."""
-        shift, scale = modulation.chunk(2, dim=-1)
-        out: Tensor = self.linear(modulate(self.norm_final(x), shift, scale))
-        return out
 
 
 class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is untyped
@@ -394,24 +262,6 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         g, p = self.grid_size, self.token_size
         x = x.unflatten(2, (p, p, -1)).unflatten(1, (g, g)).transpose(2, 3)
         return x.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-
-
-def sincos_position_embedding(hidden_size: int, grid_size: int) -> Tensor:
-    """Fixed 2-D sine-cosine position embedding (He et al. 2022, MAE).
-
-    The first half of the channels encodes the column, the second the row; each sines first.
-
-    Returns:
-        (1, grid_size**2, hidden_size) float32.
-    """
-    quarter = hidden_size // 4
-    frequencies = 10_000.0 ** (-np.arange(quarter, dtype=np.float64) / quarter)
-    angles = np.arange(grid_size, dtype=np.float64)[:, None] * frequencies
-    line = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)  # (grid_size, hidden_size / 2)
-    columns = np.broadcast_to(line[None, :], (grid_size, grid_size, hidden_size // 2))
-    rows = np.broadcast_to(line[:, None], (grid_size, grid_size, hidden_size // 2))
-    embedding = np.concatenate([columns, rows], axis=-1).reshape(1, grid_size**2, hidden_size)
-    return torch.from_numpy(embedding.astype(np.float32))
 
 
 def cast(model: nn.Module, dtype: torch.dtype) -> None:

@@ -9,15 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_perception_ros.errors import InputError
+from diffusion_perception_ros.model.blocks import Block, FinalLayer
 from diffusion_perception_ros.model.codec import ImageCodec, PixelUnshuffleCodec
 from diffusion_perception_ros.model.convolutions import ConditionedBlock, Lookup
+from diffusion_perception_ros.model.embeddings import sincos_position_embedding
 from diffusion_perception_ros.model.folder import load_codec, load_transformer
-from diffusion_perception_ros.model.transformer import (
-    Block,
-    DiTMoETransformer,
-    FinalLayer,
-    sincos_position_embedding,
-)
+from diffusion_perception_ros.model.transformer import DiTMoETransformer
 from diffusion_perception_ros.training.generalist_config import GeneralistConfig
 
 # Three latents instead of one are three times as much input, so each gets a third of the weight.
