@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffusion_perception_ros.model.compile import compile_transformer
+from diffusion_perception_ros.model.compile import compile_codec, compile_transformer
 from diffusion_perception_ros.networks import Networks, Recall
 from diffusion_perception_ros.parts import Parts
 from diffusion_perception_ros.predictions import PerceptionOutput
@@ -54,14 +54,16 @@ class PerceptionPipeline(Parts):
         return cls.from_pretrained(EMBEDDED, device, torch_dtype, codec=codec, decoder=decoder)
 
     def compile(self, batch_sizes: Sequence[int] = (1,)) -> None:
-        """Compile the transformer for this device, in place, with CUDA graphs where there is CUDA.
+        """Compile the networks for this device, in place; on CUDA each is then replayed as one graph.
 
-        Takes a minute or more for each number of samples; another than these is compiled when it first comes. Where
-        that fails, a warning says so in one sentence and the transformer stays as it is.
+        Takes a minute or more; another number of samples than these is compiled when it first comes. Where the
+        compiler fails, a warning says so in one sentence and the transformer stays as it is. On a CPU the codec is not
+        compiled.
 
         Args:
             batch_sizes: Numbers of samples to compile for now, such as one for depth, flow and an object each.
         """
+        compile_codec(self.codec, self.device)
         compile_transformer(self.transformer, batch_sizes)
 
     @property

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from diffusion_perception_ros.benchmarking.random_generalist import random_gener
 from diffusion_perception_ros.benchmarking.released import ReleasedPipeline
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.codec import AutoencoderCodec, ImageCodec
+from diffusion_perception_ros.model.compile import compile_codec, compile_transformer
 from diffusion_perception_ros.model.decoders import PerceptionDecoder, load_decoder
 from diffusion_perception_ros.model.folder import load_codec
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
@@ -23,6 +24,8 @@ from diffusion_perception_ros.model.random import SCHEDULER_CONFIG, random_codec
 from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast
 from diffusion_perception_ros.pipeline import EMBEDDED, PerceptionPipeline
 from diffusion_perception_ros.tasks import released_encodings
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 _RELEASED_RESOLUTION, _RELEASED_DOWNSCALE = 512, 8
 # Wherever they are in memory at once, all have the same weights.
@@ -66,9 +69,12 @@ class Models:
         key = dtype, codec, compiled, decoder
         if key not in self._pipes:
             own = self._codec(codec, dtype)
+            if compiled:
+                own = copy.deepcopy(own)
+                compile_codec(own, self._device)
             self._pipes[key] = PerceptionPipeline(
                 self._transformer(dtype, compiled),
-                compile_codec(own) if compiled else own,
+                own,
                 self._base.scheduler_config,
                 self._base.metadata,
                 self._decoder(decoder, dtype, compiled),
@@ -92,12 +98,12 @@ class Models:
     def _transformer(self, dtype: str, compiled: bool) -> DiTMoETransformer:
         key = dtype, compiled
         if key not in self._transformers:
-            # Compiled ones share the weights.
-            self._transformers[key] = (
-                compile_transformer(self._transformer(dtype, False))
-                if compiled
-                else converted(self._base.transformer, getattr(torch, dtype))
-            )
+            if compiled:
+                transformer = sharing(self._transformer(dtype, False))
+                compile_transformer(transformer, ())
+            else:
+                transformer = converted(self._base.transformer, getattr(torch, dtype))
+            self._transformers[key] = transformer
         return self._transformers[key]
 
     def _decoder(self, name: str, dtype: str, compiled: bool) -> PerceptionDecoder | None:
@@ -150,20 +156,11 @@ def converted(transformer: DiTMoETransformer, dtype: torch.dtype) -> DiTMoETrans
     return transformer
 
 
-def compile_transformer(transformer: DiTMoETransformer) -> DiTMoETransformer:
-    """One with the same weights that is compiled when it is first called."""
-    transformer = copy.copy(transformer)
-    transformer.compile()
-    return transformer
-
-
-def compile_codec(codec: ImageCodec) -> ImageCodec:
-    """A copy whose networks are compiled when they are first called."""
-    codec = copy.deepcopy(codec)
-    for network in networks(codec):
-        for part in network.children():
-            part.compile()
-    return codec
+def sharing(module: _Module) -> _Module:
+    """A copy with the same weights, whose parts can be compiled without the original's."""
+    twin = copy.copy(module)
+    twin._modules = {name: child and sharing(child) for name, child in module._modules.items()}
+    return twin
 
 
 def _load(checkpoint: str, resolution: int | None, dtype: torch.dtype, device: torch.device) -> PerceptionPipeline:

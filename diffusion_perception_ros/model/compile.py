@@ -1,17 +1,20 @@
-"""The transformer through torch.compile: kernels fused, and on CUDA a step replayed as one graph."""
+"""Networks through torch.compile: kernels fused, and on CUDA everything replayed as one graph."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from diffusion_perception_ros.model.codec import AutoencoderCodec, ImageCodec
+from diffusion_perception_ros.model.dispatch import choose_dispatch
 from diffusion_perception_ros.model.experts import MixtureOfExperts
 from diffusion_perception_ros.model.folder import first_line
-from diffusion_perception_ros.model.transformer import DiTMoETransformer, TransformerOutput
+from diffusion_perception_ros.model.graphs import Graphed
+from diffusion_perception_ros.model.transformer import DiTMoETransformer, Modulations, TransformerOutput
 
 
 def compile_transformer(transformer: DiTMoETransformer, batch_sizes: Sequence[int], backend: str = "inductor") -> None:
@@ -23,38 +26,81 @@ def compile_transformer(transformer: DiTMoETransformer, batch_sizes: Sequence[in
         backend: Of ``torch.compile``.
     """
     on_cuda = transformer.pos_embed.device.type == "cuda"
-    mode = "reduce-overhead" if on_cuda and backend == "inductor" else None  # which means CUDA graphs
-    compiled: Any = torch.compile(transformer.forward, backend=backend, mode=mode, dynamic=False)
-    closed: list[nn.Module] = []
-    if not on_cuda:
-        closed = [module for module in transformer.modules() if isinstance(module, MixtureOfExperts)]
-
-    def forward(*inputs: Any) -> TransformerOutput:
-        if on_cuda:
-            torch.compiler.cudagraph_mark_step_begin()
-        # A graph writes its output to the same place each time, and samplers keep those of earlier steps.
-        return TransformerOutput(sample=compiled(*inputs).sample.clone())
-
-    for module in closed:  # they ask which tokens each expert has, which no fixed graph can
-        module.forward = torch.compiler.disable(module.forward)
-    transformer.forward = forward  # type: ignore[assignment,method-assign]
+    compiled = (_blocks if on_cuda else _whole)(transformer, backend)
     try:
         for batch_size in batch_sizes:
             _warm_up(transformer, batch_size)
     except Exception as error:  # compilers fail in all ways
         del transformer.forward
-        for module in closed:
-            del module.forward
+        for module in compiled:
+            vars(module).pop("forward", None)
+            module._compiled_call_impl = None
         warnings.warn(f"the transformer runs uncompiled: {first_line(error)}.", stacklevel=3)
+
+
+def _blocks(transformer: DiTMoETransformer, backend: str) -> list[nn.Module]:
+    """The blocks, which are alike, so that one of them is compiled for all; around them one graph of kernels."""
+    for module in transformer.modules():
+        if isinstance(module, MixtureOfExperts):  # which the compiler need not ask the device for
+            module.dispatch = module.dispatch or choose_dispatch(transformer.pos_embed, module.experts)
+    blocks: list[nn.Module] = list(transformer.blocks)
+    for block in blocks:
+        block.compile(backend=backend, dynamic=False)
+    forward = type(transformer).forward
+
+    def sample(hidden_states: Tensor, timestep: Tensor, class_labels: Tensor) -> Tensor:
+        out: Tensor = forward(transformer, hidden_states, timestep, class_labels).sample
+        return out
+
+    graphed = Graphed(sample)
+
+    def replayed(
+        hidden_states: Tensor, timestep: Tensor, class_labels: Tensor, modulations: Modulations | None = None
+    ) -> TransformerOutput:
+        # To read the modulations' weights again takes less time than to copy what was made of them into the graph.
+        return TransformerOutput(sample=graphed(hidden_states, timestep.reshape(-1), class_labels))
+
+    transformer.forward = replayed  # type: ignore[method-assign]
+    return blocks
+
+
+def _whole(transformer: DiTMoETransformer, backend: str) -> list[nn.Module]:
+    """Everything but the experts: they ask which tokens each has, which no fixed graph can."""
+    compiled: Any = torch.compile(transformer.forward, backend=backend, dynamic=False)
+    closed: list[nn.Module] = [module for module in transformer.modules() if isinstance(module, MixtureOfExperts)]
+    for module in closed:
+        module.forward = torch.compiler.disable(module.forward)
+
+    def forward(*inputs: Any) -> TransformerOutput:
+        return TransformerOutput(sample=compiled(*inputs).sample)
+
+    transformer.forward = forward  # type: ignore[assignment,method-assign]
+    return closed
+
+
+def compile_codec(codec: ImageCodec, device: torch.device, backend: str = "inductor") -> None:
+    """Likewise the networks of a codec on CUDA, each size when it first comes; on a CPU it stays as it is.
+
+    Args:
+        codec: On the device; changed in place.
+        device: Where it is.
+        backend: Of ``torch.compile``.
+    """
+    if device.type != "cuda" or not isinstance(codec, AutoencoderCodec):
+        return
+    for part in (codec.vae.encoder, codec.vae.decoder):
+        part.compile(backend=backend, dynamic=False)
+    encode: Callable[..., Tensor] = Graphed(codec.encode)
+    decode: Callable[..., Tensor] = Graphed(codec.decode)
+    codec.encode, codec.decode = encode, decode  # type: ignore[method-assign]
 
 
 @torch.inference_mode()
 def _warm_up(transformer: DiTMoETransformer, batch_size: int) -> None:
-    """A few steps: CUDA graphs are recorded at the second."""
     config, like = transformer.config, transformer.pos_embed
     latents = like.new_zeros(batch_size, config.in_channels, config.sample_size, config.sample_size)
     timestep = torch.zeros(1, dtype=torch.long, device=like.device)
     labels = torch.zeros(batch_size, dtype=torch.long, device=like.device)
     modulations = transformer.modulations(timestep[:, None], labels)
-    for _ in range(3):
+    for _ in range(2):
         transformer(latents, timestep[0], labels, modulations.step(0))

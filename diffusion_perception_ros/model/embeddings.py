@@ -30,8 +30,8 @@ class PatchEmbed(nn.Module):
     def forward(self, x: Tensor, kernel_index: Tensor) -> Tensor:
         """(B, C, H, W) and (B,) to (B, T, D)."""
         patches = F.unfold(x, self.patch_size, stride=self.patch_size)  # (B, C*p*p, T)
-        weight = self.weight[kernel_index].flatten(2)  # (B, D, C*p*p)
-        tokens = torch.baddbmm(self.bias[kernel_index].unsqueeze(-1), weight, patches)
+        weight = self.weight.index_select(0, kernel_index).flatten(2)  # (B, D, C*p*p)
+        tokens = torch.baddbmm(self.bias.index_select(0, kernel_index).unsqueeze(-1), weight, patches)
         return tokens.transpose(1, 2)
 
 

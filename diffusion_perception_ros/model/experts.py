@@ -62,15 +62,20 @@ class MixtureOfExperts(nn.Module):
         self.fc1 = ExpertLinear(num_experts, hidden_size, mlp_size)
         self.fc2 = ExpertLinear(num_experts, mlp_size, hidden_size)
 
+    @property
+    def experts(self) -> Experts:
+        """Their weights."""
+        return Experts(self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
         tokens = x.flatten(0, 1)
         weights, chosen = self.gate(tokens)
-        experts = Experts(self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+        experts = self.experts
         mixed = dispatch(tokens, weights, chosen, experts, self.dispatch or choose_dispatch(tokens, experts))
         return mixed.view_as(x)
 
 
 def _autocasts(device: torch.device) -> bool:
-    """Whether automatic mixed precision is on; some devices have none."""
-    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    """Whether automatic mixed precision is on, which what is only measured has not."""
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)

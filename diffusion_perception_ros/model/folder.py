@@ -88,7 +88,7 @@ def _load_codec(
         return PixelUnshuffleCodec(int(config["downscale"]))
     vae = load_weights(getattr(diffusers, config["_class_name"]), folder, component, dtype, device)
     vae.requires_grad_(False)
-    return AutoencoderCodec(vae.eval().to(memory_format=torch.channels_last))
+    return AutoencoderCodec(vae.eval())
 
 
 def latent_size(config: Mapping[str, Any], path: Path) -> tuple[int, int]:

@@ -69,4 +69,4 @@ def random_codec(
         )
     vae.requires_grad_(False)
     cast(vae, dtype)
-    return AutoencoderCodec(vae.eval().to(memory_format=torch.channels_last))
+    return AutoencoderCodec(vae.eval())
