@@ -23,6 +23,7 @@ from diffusion_perception_ros.queries import (
     starting_latents,
 )
 from diffusion_perception_ros.sampling.denoise import denoise, first_features
+from diffusion_perception_ros.sampling.schedulers import scheduler_for
 from diffusion_perception_ros.sampling.warm_start import warm_start
 from diffusion_perception_ros.stage_times import StageTimes
 
@@ -103,7 +104,7 @@ class Networks:
     def _beginning(self, batch: list[Query], image_latents: Tensor, noise: Noise) -> tuple[Any, Tensor, int]:
         """The batch's scheduler, (B, C, h, w) latents to begin with, and the index of the timestep they are at."""
         request = batch[0].request
-        scheduler = request.sampler.scheduler(self.scheduler_config)
+        scheduler = scheduler_for(request.sampler, self.scheduler_config)
         initial = initial_latents(batch, image_latents, noise)
         if request.start is not None:
             return scheduler, *warm_start(scheduler, request.num_inference_steps, starting_latents(batch), initial)

@@ -20,6 +20,7 @@ from diffusion_perception_ros.queries import Answers, Plan
 from diffusion_perception_ros.request import Request, check_request, check_sample
 from diffusion_perception_ros.sampling.denoise import denoise
 from diffusion_perception_ros.sampling.samplers import SAMPLERS, check_steps
+from diffusion_perception_ros.sampling.schedulers import scheduler_for
 from diffusion_perception_ros.stage_times import StageTimes
 
 Refine = Callable[[Sequence[Plan], list[Answers]], list[Answers]]
@@ -108,7 +109,7 @@ class PerceptionPipeline(Parts):
         if latents is None:
             source = generator.device if generator is not None else self.device
             latents = torch.randn(image_latents.shape, generator=generator, device=source, dtype=torch.float32)
-        scheduler = sampler.scheduler(self.scheduler_config)
+        scheduler = scheduler_for(sampler, self.scheduler_config)
         scheduler.set_timesteps(num_inference_steps)
         prediction = denoise(
             self.transformer,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -16,6 +17,7 @@ from diffusion_perception_ros.model.random import SCHEDULER_CONFIG
 from diffusion_perception_ros.sampling.denoise import denoise
 from diffusion_perception_ros.sampling.ensemble import align_standardize, ensemble_depth
 from diffusion_perception_ros.sampling.samplers import SAMPLERS, check_sampling, find_sampler
+from diffusion_perception_ros.sampling.schedulers import scheduler_for
 
 EPSILON = {**SCHEDULER_CONFIG, "prediction_type": "epsilon"}
 X0 = {**SCHEDULER_CONFIG, "prediction_type": "sample"}
@@ -88,6 +90,36 @@ def test_one_step_returns_the_clean_estimate(config: dict[str, Any]) -> None:
     error, oracle = run("one_step", config, 1)
     assert oracle.timesteps == [999]
     assert error < 1e-4
+
+
+@pytest.mark.parametrize("name", ["ddim", "ddim_trailing", "dpm_solver"])
+def test_runs_that_overlap_do_not_see_each_other(name: str) -> None:
+    sampler = SAMPLERS[name]
+
+    def begin(scheduler: Any, steps: int) -> Iterator[torch.Tensor]:
+        scheduler.set_timesteps(steps)
+        latents = torch.full((1, 4, 8, 8), float(steps))
+        for timestep in scheduler.timesteps:
+            latents = scheduler.step(latents.sin(), timestep, latents).prev_sample
+            yield latents
+
+    want = [list(begin(sampler.scheduler(SCHEDULER_CONFIG), steps)) for steps in (4, 6)]
+    for _ in range(2):
+        first, second = (begin(scheduler_for(sampler, SCHEDULER_CONFIG), steps) for steps in (4, 6))
+        turns = list(zip(first, second, strict=False))
+        got = [[a for a, _ in turns], [b for _, b in turns] + list(second)]
+        for x, y in zip(want, got, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(x, y, strict=False))
+
+
+@pytest.mark.parametrize("betas", [[0.1] * 1000, np.full(1000, 0.1)], ids=["list", "array"])
+def test_each_noise_schedule_has_a_scheduler_of_its_own(betas: Any) -> None:
+    sampler, config = SAMPLERS["ddim_trailing"], dict(SCHEDULER_CONFIG)
+    scheduler_for(sampler, config)
+    config["trained_betas"] = betas
+    given = scheduler_for(sampler, config)
+    assert torch.equal(given.alphas_cumprod, sampler.scheduler(config).alphas_cumprod)
+    assert given.alphas_cumprod[0] == pytest.approx(0.9)
 
 
 def test_zero_terminal_snr_works_with_v() -> None:
