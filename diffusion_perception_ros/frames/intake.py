@@ -189,7 +189,8 @@ class Intake:
         self._references: StampedHistory[Any] = StampedHistory(_REFERENCES)
         if self._history is not None:
             self._history.clear()
-        self._mailbox.clear()
+        if "frame" in self._mailbox.clear():
+            self.dropped["time_jump"] += 1
         self._on_restart()
 
     def _frame(self, message: Any, order: StampOrder, other: StampOrder, prefix: str) -> LiveFrame | None:
