@@ -181,6 +181,15 @@ class Intake:
             self._next_order.restart()
             self._forget()
 
+    def time_jumped(self, now: int) -> None:
+        """The clock jumped back to ``now`` (ns): restart, unless the frames' stamps told so already.
+
+        The newest frame is then not of the future. In a looped bag it may well come before the clock.
+        """
+        with self._lock:
+            if self._previous is None or not 0 < self._previous.stamp <= now:
+                self.restart()
+
     def _forget(self) -> None:
         self.generation += 1
         self._previous = None
