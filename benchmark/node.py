@@ -68,6 +68,7 @@ class Camera:
         self.node: Any = PerceptionNode(cli_args=["--ros-args", "-p", "device:=cpu"])
         self.peer = rclpy.create_node("camera")
         self.results = 0
+        self._answered: Any = None
         for topic, kind in topics.items():
             self.peer.create_subscription(kind, topic, self._count, 10)
         self._publisher = self.peer.create_publisher(Image, "image", 1)
@@ -85,18 +86,24 @@ class Camera:
             thread.start()
         self.node.trigger_configure()
         self.node.trigger_activate()
+        while not (self._publisher.get_subscription_count() and all(map(self.node._outputs[""].is_wanted, topics))):
+            time.sleep(0.01)
         self._stamp = time.time_ns()
 
-    def _count(self, _: Any) -> None:
+    def _count(self, message: Any) -> None:
         self.results += 1
+        self._answered = message.header.stamp
 
     def publish(self) -> None:
-        """The next frame, a thirtieth of a second after the one before by its stamp."""
+        """The next frame, a thirtieth of a second after the one before by its stamp.
+
+        Waits for the result, or a second: one that got lost on the way is missing in ``results``.
+        """
         self._stamp += 10**9 // 30
         self._message.header.stamp.sec, self._message.header.stamp.nanosec = divmod(self._stamp, 10**9)
-        before = self.node._cameras[0].inputs.intake.received
         self._publisher.publish(self._message)
-        while self.node._cameras[0].inputs.intake.received == before:
+        end = time.monotonic() + 1
+        while self._answered != self._message.header.stamp and time.monotonic() < end:
             time.sleep(0.0002)
 
     def close(self) -> None:
@@ -140,12 +147,12 @@ def measure_publishing(count: int, listeners: int) -> NDArray[np.float64]:
     publishers = [outputs._publishers[topic] for topic in TOPICS]
     while min(publisher.get_subscription_count() for publisher in publishers) < max(1, listeners):
         time.sleep(0.1)
-    spent = np.zeros(2)
+    marks: list[tuple[float, float]] = []
 
     def timed(publish: Callable[[Any], None], message: Any) -> None:
-        began = _clocks()
+        marks.append(_clocks())
         publish(message)
-        spent[:] += _clocks() - began
+        marks.append(_clocks())
 
     for publisher in publishers:
         publisher.publish = partial(timed, publisher.publish)
@@ -155,25 +162,25 @@ def measure_publishing(count: int, listeners: int) -> NDArray[np.float64]:
     output = PerceptionOutput(depth_relative=depth, flow=flow, max_displacement=(75.0, 75.0))
     header = header_fields(1, 2, "camera")
     image = np.zeros((*_OUTPUT_SIZE, 3), np.uint8)
-    times = []
     for _ in range(count):
-        spent[:] = 0
-        began = _clocks()
+        marks.append(_clocks())
         outputs.publish(image_results(header, image, output), everything=False)
         outputs.publish(flow_results(header, header["stamp"], output, 20.0), everything=False)
-        times.append((_clocks() - began - spent, spent.copy()))
+        marks.append(_clocks())
         # As a camera would have it: without a pause the middleware waits until the last message was acknowledged.
         time.sleep(1 / 30)
     for process in processes:
         process.kill()
         process.wait()
     camera.close()
-    return np.array(times)
+    # By turns: converting, publishing, converting (flow), publishing, and what is left to do after it.
+    between = 1e3 * np.diff(np.array(marks).reshape(count, -1, 2), axis=1)
+    return np.stack((between[:, ::2].sum(1), between[:, 1::2].sum(1)), axis=1)
 
 
-def _clocks() -> NDArray[np.float64]:
-    """Milliseconds on the clock and of this thread's CPU time."""
-    return 1e3 * np.array([time.perf_counter(), time.thread_time()])
+def _clocks() -> tuple[float, float]:
+    """Seconds on the clock and of this thread's CPU time; nothing costlier, or it would be measured with the rest."""
+    return time.perf_counter(), time.thread_time()
 
 
 def main() -> None:
@@ -194,7 +201,9 @@ def main() -> None:
     # Tiny, so that ten thousand results take minutes and not hours; the memory it needs does not grow with frames.
     PerceptionPipeline.embedded = classmethod(lambda cls, **options: cls.random(32))  # type: ignore
     times = measure_publishing(200, args.listeners)
-    for name, each in zip(("converting", "publish of the middleware"), times.transpose(1, 0, 2), strict=True):
+    times = np.append(times, times.sum(axis=1, keepdims=True), axis=1)
+    names = ("converting", "publish of the middleware", "together")
+    for name, each in zip(names, times.transpose(1, 0, 2), strict=True):
         (wall, cpu), best = np.median(each, axis=0), each[:, 0].min()
         print(f"depth and flow of 640x480, {name}: {wall:.2f} ms median, {best:.2f} at best, CPU time {cpu:.2f}")
 
@@ -205,7 +214,7 @@ def main() -> None:
     start = 0.0
     for i in range(args.frames + warm):
         if i == warm:
-            start = resident_megabytes()
+            start, camera.results = resident_megabytes(), 0
         camera.publish()
     print(
         f"{args.frames} frames, {camera.results} results: resident memory grew by "

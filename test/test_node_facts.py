@@ -78,6 +78,14 @@ def test_numpy_integers_raise_when_they_are_published(rig: MakeRig, monkeypatch:
         sent(rig(), Image(height=np.uint32(3)))
 
 
+@pytest.mark.parametrize("pixels", [b"", b"\1\2\3"])
+def test_any_buffer_behind_the_property_is_sent(rig: MakeRig, pixels: bytes) -> None:
+    """The property would copy it, element by element, and with fields checked refuse it."""
+    message = Image()
+    message._data = memoryview(pixels)
+    assert bytes(sent(rig(), message).data) == pixels
+
+
 @pytest.mark.parametrize(
     ("kind", "field", "value"),
     [(OpticalFlow, "max_displacement_x", np.float32(1)), (PerceptionStatus, "warm_started", np.bool_(True))],

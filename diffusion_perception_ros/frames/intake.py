@@ -181,6 +181,15 @@ class Intake:
             self._next_order.restart()
             self._forget()
 
+    def time_jumped(self, now: int) -> None:
+        """The clock jumped back to ``now`` (ns): restart, unless the frames' stamps told so already.
+
+        The newest frame is then not of the future. In a looped bag it may well come before the clock.
+        """
+        with self._lock:
+            if self._previous is None or not 0 < self._previous.stamp <= now:
+                self.restart()
+
     def _forget(self) -> None:
         self.generation += 1
         self._previous = None
@@ -189,7 +198,8 @@ class Intake:
         self._references: StampedHistory[Any] = StampedHistory(_REFERENCES)
         if self._history is not None:
             self._history.clear()
-        self._mailbox.clear()
+        if "frame" in self._mailbox.clear():
+            self.dropped["time_jump"] += 1
         self._on_restart()
 
     def _frame(self, message: Any, order: StampOrder, other: StampOrder, prefix: str) -> LiveFrame | None:

@@ -47,10 +47,11 @@ class Mailbox:
         items, self._items = self._items, {}
         return {} if self._closed else items
 
-    def clear(self) -> None:
-        """Throw away what waits, uncounted."""
+    def clear(self) -> set[str]:
+        """Throw away what waits, uncounted; the slots that it waited in."""
         with self._changed:
-            self._items = {}
+            slots, self._items = set(self._items), {}
+            return slots
 
     def close(self) -> None:
         """Wake everyone who waits; from now on there is nothing to fetch."""

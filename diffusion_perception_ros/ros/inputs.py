@@ -204,7 +204,10 @@ class Inputs:
                 reason = reason.strip(" ;\n")
                 return sentence + f"the quality of service of {publisher.node_name} does not fit ({reason})."
         count = f"{len(publishers)} publisher{'s' if len(publishers) > 1 else ''}"
-        return sentence + f"it has {count} and the quality of service fits, but no message arrives."
+        return sentence + (
+            f"it has {count} and the quality of service fits, but no message arrives. Large ones get lost where "
+            "sockets have small buffers; see docs/install.md."
+        )
 
 
 def _type_name(kind: Any) -> str:

@@ -19,22 +19,24 @@ def message_class(name: str) -> Any:
 
 
 def bind(kind: Any, fields: Fields) -> Any:
-    """A message of the class.
+    """A message of the class, to be published at once and not changed: its arrays are those of ``fields``.
 
-    Arrays go in as bytes at once: rclpy would take a numpy array too, but element by element. Everything else has to
-    be a plain Python value already, because rclpy does not look at it before it serialises.
+    Everything else has to be a plain Python value already, because rclpy does not look at it before it serialises.
     """
     message = kind()
+    _fill(message, fields)
+    return message
+
+
+def _fill(message: Any, fields: Fields) -> None:
     for name, value in fields.items():
         if isinstance(value, np.ndarray):
-            if value.size:
-                getattr(message, name).frombytes(value.data)
-            continue
-        bound = value
-        if isinstance(value, dict):
-            bound = bind(type(getattr(message, name)), value)
+            # Past the property, which would copy, and that element by element. What serialises takes any buffer.
+            setattr(message, f"_{name}", value.data)
+        elif isinstance(value, dict):
+            _fill(getattr(message, name), value)
         elif isinstance(value, list) and value and isinstance(value[0], dict):
-            element = kind.get_fields_and_field_types()[name].partition("<")[2].rstrip(">")
-            bound = [bind(message_class(element), item) for item in value]
-        setattr(message, name, bound)
-    return message
+            element = message.get_fields_and_field_types()[name].partition("<")[2].rstrip(">")
+            setattr(message, name, [bind(message_class(element), item) for item in value])
+        else:
+            setattr(message, name, value)

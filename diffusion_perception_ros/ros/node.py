@@ -239,8 +239,9 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there
         return response
 
     def _on_time_jump(self, _: Any) -> None:
+        now = self.get_clock().now().nanoseconds
         for camera in self._cameras:
-            camera.inputs.intake.restart()
+            camera.inputs.intake.time_jumped(now)
 
     def _report_restart(self) -> None:
         if self._cameras:
