@@ -28,12 +28,13 @@ def write_page(folder: Path) -> None:
     text = page.read_text(encoding="utf-8") if page.exists() else f"# Benchmarks\n\n{_BEGIN}\n{_END}\n"
     before, _, rest = text.partition(_BEGIN)
     after = rest.partition(_END)[2]
-    sections = [_section(folder, device) for device in ("cuda", "cpu") if any((folder / device).glob("*.json"))]
+    devices = sorted({path.parent.name for path in folder.glob("*/*.json")}, key=lambda name: (name == "cpu", name))
+    sections = [_section(folder, device) for device in devices]
     page.write_text(f"{before}{_BEGIN}\n\n" + "\n\n".join(sections) + f"\n\n{_END}{after}", encoding="utf-8")
 
 
 def _section(folder: Path, device: str) -> str:
-    """All results of one device and a picture of them."""
+    """All results of one device, which has a folder, and a picture of them."""
     files = sorted((folder / device).glob("*.json"), key=lambda file: (file.stem != "embedded", file.stem))
     reports = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     draw(folder / f"{device}.png", reports)
