@@ -53,6 +53,7 @@ def test_defaults_are_usable_and_documented() -> None:
         ({"tasks": ["all", "depth"]}, "must be either"),
         ({"checkpoint": "generalist.pt"}, "needs its codec"),
         ({"stable_diffusion": "/sd"}, "brings its own codec"),
+        ({"compile": True, "budget_ms": 20.0}, "compile needs batches of few sizes"),
         ({"pairing": "topics", "flow_pair": "last_processed"}, "needs pairing 'consecutive'"),
     ],
 )
@@ -79,7 +80,7 @@ def test_declared_with_type_range_and_description(rig: MakeRig) -> None:
         assert r.node.get_parameter(declaration.name).value == declaration.default
         assert bool(len(descriptor.integer_range) + len(descriptor.floating_point_range)) == declaration.has_range
     assert {d.name for d in DECLARATIONS if d.read_only} == {
-        "checkpoint", "stable_diffusion", "codec", "decoder", "device", "dtype", "cameras",
+        "checkpoint", "stable_diffusion", "codec", "decoder", "device", "dtype", "compile", "cameras",
     }  # fmt: skip
     assert r.node.describe_parameter("seed").integer_range[0].to_value == 2**63 - 1
 

@@ -21,6 +21,7 @@ from diffusion_perception_ros.metric.anchor import MetricAnchor
 from diffusion_perception_ros.metric.fit import DepthSpace
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import PerceptionOutput
+from diffusion_perception_ros.queries import Plan as Queries
 from diffusion_perception_ros.request import Request, check_request
 from diffusion_perception_ros.ros.parameters import EMBEDDED, NodeSettings
 from diffusion_perception_ros.stream import PerceptionStream
@@ -39,12 +40,13 @@ class Model:
 
     Args:
         pipe: The pipeline.
+        compiled: Whether its networks are, or will be, so that it can be given up between steps alone.
 
     Attributes:
         plan: What the last prediction was made of; None where there was nothing to predict.
     """
 
-    def __init__(self, pipe: PerceptionPipeline) -> None:
+    def __init__(self, pipe: PerceptionPipeline, compiled: bool = False) -> None:
         self.pipe = pipe
         self.plan: Plan | None = None
         self._stream = PerceptionStream(pipe)
@@ -52,11 +54,8 @@ class Model:
         self._settings: NodeSettings | None = None
         self._metadata = pipe.metadata
         self._cancelled = threading.Event()
-        for network in (pipe.transformer, pipe.decoder, *vars(pipe.codec).values()):
-            if isinstance(network, torch.nn.Module):
-                for module in network.modules():
-                    if next(module.parameters(recurse=False), None) is not None:
-                        module.register_forward_pre_hook(self._check_cancelled)
+        for module in [pipe.transformer] if compiled else _modules(pipe):
+            module.register_forward_pre_hook(self._check_cancelled)
 
     @classmethod
     def load(cls, settings: NodeSettings) -> Model:
@@ -70,11 +69,11 @@ class Model:
         checkpoint = Path(settings.checkpoint).expanduser()
         if settings.stable_diffusion:
             folder = Path(settings.stable_diffusion).expanduser()
-            return cls(PerceptionPipeline.from_official(checkpoint, folder, **options))
+            return cls(PerceptionPipeline.from_official(checkpoint, folder, **options), settings.compile)
         options["decoder"] = settings.decoder
         if settings.checkpoint == EMBEDDED:
-            return cls(PerceptionPipeline.embedded(**options))
-        return cls(PerceptionPipeline.from_pretrained(checkpoint, **options))
+            return cls(PerceptionPipeline.embedded(**options), settings.compile)
+        return cls(PerceptionPipeline.from_pretrained(checkpoint, **options), settings.compile)
 
     def tasks(self, settings: NodeSettings) -> tuple[str, ...]:
         """The tasks that the settings ask for, or all that the checkpoint knows."""
@@ -114,13 +113,17 @@ class Model:
     def warm_up(self, settings: NodeSettings) -> None:
         """Predict once, so that the first frame takes no longer than the others, and what cannot work fails here.
 
-        With a budget, what things cost on this device is measured.
+        With a budget, what things cost on this device is measured. What is to be compiled is compiled for this.
 
         Raises:
             InputError: The pipeline refuses the settings.
             DeviceMemoryError: See ``predict``.
         """
-        self.predict([self._typical_request(settings, camera) for camera in settings.cameras], settings)
+        requests = [self._typical_request(settings, camera) for camera in settings.cameras]
+        if settings.compile:
+            samples = sum(len(Queries(self._metadata, request).queries) for request in requests)
+            self.pipe.compile((min(samples, self.pipe.max_batch_size),))
+        self.predict(requests, settings)
         self._stream.reset()
 
     def request(
@@ -243,3 +246,10 @@ class Model:
     def _check_cancelled(self, *_: Any) -> None:
         if self._cancelled.is_set():
             raise CancelledError
+
+
+def _modules(pipe: PerceptionPipeline) -> list[torch.nn.Module]:
+    """All of its networks' parts that have weights of their own, between which a prediction can be given up."""
+    networks = [part for part in (pipe.transformer, pipe.decoder, *vars(pipe.codec).values()) if part is not None]
+    parts = [part for network in networks if isinstance(network, torch.nn.Module) for part in network.modules()]
+    return [part for part in parts if next(part.parameters(recurse=False), None) is not None]

@@ -119,6 +119,13 @@ DECLARATIONS: tuple[Declaration, ...] = (
         choices=("float32", "bfloat16", "float16"),
         read_only=True,
     ),
+    Declaration(
+        "compile",
+        False,
+        "Networks through torch.compile, on CUDA replayed as graphs. Configure takes a minute or more longer, and so "
+        "does the first frame with another number of tasks or objects.",
+        read_only=True,
+    ),
     Declaration("tasks", [ALL_TASKS], "Of `depth`, `flow`, `amodal`, `normals`; `all` is what the checkpoint knows."),
     Declaration(
         "cameras",
@@ -259,6 +266,7 @@ class NodeSettings:
     decoder: str | None
     device: str
     dtype: str
+    compile: bool
     tasks: tuple[str, ...] | None
     cameras: tuple[str, ...]
     sampling: SamplingSettings
@@ -313,6 +321,11 @@ def settings_from(values: Mapping[str, Any]) -> NodeSettings:
             f"checkpoint {read['checkpoint']} is a released file, which has no decoder {read['decoder']!r}; "
             "leave it empty."
         )
+    if read["compile"] and read["budget_ms"]:
+        raise InputError(
+            "compile needs batches of few sizes, but budget_ms chooses among many; "
+            "set compile to false or budget_ms to 0."
+        )
     if read["pairing"] == "topics" and read["flow_pair"] == "last_processed":
         raise InputError(
             "flow_pair 'last_processed' needs pairing 'consecutive'; with pairing 'topics' use 'adjacent'."
@@ -324,6 +337,7 @@ def settings_from(values: Mapping[str, Any]) -> NodeSettings:
         decoder=read["decoder"] or None,
         device=read["device"],
         dtype=read["dtype"],
+        compile=read["compile"],
         tasks=None if tasks == (ALL_TASKS,) else tasks,
         cameras=_cameras(read["cameras"]),
         sampling=SamplingSettings(
