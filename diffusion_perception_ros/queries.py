@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -187,14 +188,19 @@ def draw_noise(
     """The noise of all members that begin with noise."""
     requests = dict.fromkeys(query.request for query in queries)
     wanted = {(r.seed, r.ensemble_size) for r in requests if r.sampler.initial_latent == "noise"}
-    noise = {}
-    for seed, ensemble_size in wanted:
-        # Drawn on the host, so that a seed means the same on every device; one stream, so that the members
-        # of a small ensemble are the first ones of a larger one.
-        generator = torch.Generator().manual_seed(seed)
-        members = torch.stack([torch.randn(shape, generator=generator) for _ in range(ensemble_size)])
-        noise[seed, ensemble_size] = members.to(device, dtype)
-    return noise
+    return {(seed, count): _members(seed, count, shape, device, dtype) for seed, count in wanted}
+
+
+@lru_cache(maxsize=4)
+def _members(
+    seed: int, ensemble_size: int, shape: tuple[int, int, int], device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """(ensemble_size, *shape); kept, since it is the same for every frame."""
+    # Drawn on the host, so that a seed means the same on every device; one stream, so that the members
+    # of a small ensemble are the first ones of a larger one.
+    generator = torch.Generator().manual_seed(seed)
+    members = torch.stack([torch.randn(shape, generator=generator) for _ in range(ensemble_size)])
+    return members.to(device, dtype)
 
 
 def starting_latents(queries: Sequence[Query]) -> Tensor:

@@ -54,13 +54,14 @@ class Amodal(Task):
 
     def decode(self, images: Tensor, context: DecodeContext) -> dict[str, Any]:
         """``amodal``: per instance the per-channel median of the members, resized, then thresholded."""
-        median = images[:, :, 0].median(dim=0).values  # (instances, 3, R, R)
+        members = images[:, :, 0]
+        median = members[0] if len(members) == 1 else members.median(dim=0).values  # (instances, 3, R, R)
         masks = _masks(median, context)
         appearances: list[Any] = [None] * len(masks)
         if context.encoding.kind == "rgb_on_white":
             rgb = context.geometry.to_input(median).add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
             appearances = list(rgb.permute(0, 2, 3, 1).contiguous().cpu().numpy())
-        member_masks = [_masks(member, context) for member in images[:, :, 0]] if len(images) > 1 else []
+        member_masks = [_masks(member, context) for member in members] if len(members) > 1 else []
 
         instances = []
         for i, (instance, visible) in enumerate(context.visible_masks.items()):

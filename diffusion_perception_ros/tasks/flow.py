@@ -47,8 +47,9 @@ class Flow(Task):
         onto the network's square.
         """
         geometry = context.geometry
-        scale = images.new_tensor(pixels_per_displacement(context.encoding, geometry, context.flow_reference_size))
-        scale = (scale * images.new_tensor(geometry.pixel_scale)).view(2, 1, 1)
+        network_pixels = pixels_per_displacement(context.encoding, geometry, context.flow_reference_size)
+        most = tuple(a * b for a, b in zip(network_pixels, geometry.pixel_scale, strict=True))
+        scale = images.new_tensor(most).view(2, 1, 1)
 
         members = displacement(images[:, 0])
         value = geometry.to_input(members.mean(dim=0))
@@ -56,7 +57,7 @@ class Flow(Task):
         flow = torch.where(representable, value * scale, torch.nan)
         fields: dict[str, Any] = {
             "flow": flow.permute(1, 2, 0).contiguous().cpu().numpy(),
-            "max_displacement": tuple(scale.flatten().tolist()),
+            "max_displacement": most,
         }
         if len(members) >= 3:
             deviation = geometry.to_input(members.std(dim=0)) * scale
