@@ -61,13 +61,6 @@ class AutoencoderCodec(ImageCodec):
         self._is_kl = self.name == "AutoencoderKL"
         blocks = vae.config.block_out_channels if self._is_kl else vae.config.encoder_block_out_channels
         self.downscale = 2 ** (len(blocks) - 1)
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        """Kernels as convolutions are fastest with: channels last, but for norms on a GPU, which would undo it each."""
-        has_norms_on_gpu = self._is_kl and next(self.vae.parameters()).is_cuda
-        layout = torch.contiguous_format if has_norms_on_gpu else torch.channels_last
-        self.vae.to(memory_format=layout)
 
     def encode(self, images: Tensor) -> Tensor:
         """See ``ImageCodec``."""
@@ -83,12 +76,18 @@ class AutoencoderCodec(ImageCodec):
     def to(self, device: torch.device) -> AutoencoderCodec:
         """See ``ImageCodec``."""
         self.vae.to(device)
-        self._lay_out()
+        lay_out(self.vae)
         return self
 
     def save(self, folder: Path) -> None:
         """See ``ImageCodec``."""
         self.vae.save_pretrained(folder)
+
+
+def lay_out(vae: AutoencoderKL | AutoencoderTiny) -> None:
+    """Kernels, in place, as they are fastest: channels last, but for norms on a GPU, each of which would undo it."""
+    has_norms_on_gpu = type(vae).__name__ == "AutoencoderKL" and next(vae.parameters()).is_cuda
+    vae.to(memory_format=torch.contiguous_format if has_norms_on_gpu else torch.channels_last)
 
 
 class PixelUnshuffleCodec(ImageCodec):

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from diffusion_perception_ros.errors import InputError
-from diffusion_perception_ros.model.codec import AutoencoderCodec, ImageCodec, PixelUnshuffleCodec
+from diffusion_perception_ros.model.codec import AutoencoderCodec, ImageCodec, PixelUnshuffleCodec, lay_out
 from diffusion_perception_ros.model.metadata import CheckpointMetadata
 from diffusion_perception_ros.model.official import OfficialCheckpoint
 from diffusion_perception_ros.model.schedule import ddim_scheduler
@@ -88,6 +88,7 @@ def _load_codec(
         return PixelUnshuffleCodec(int(config["downscale"]))
     vae = load_weights(getattr(diffusers, config["_class_name"]), folder, component, dtype, device)
     vae.requires_grad_(False)
+    lay_out(vae)
     return AutoencoderCodec(vae.eval())
 
 

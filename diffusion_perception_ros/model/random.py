@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from diffusion_perception_ros.model.codec import AutoencoderCodec
+from diffusion_perception_ros.model.codec import AutoencoderCodec, lay_out
 from diffusion_perception_ros.model.transformer import DiTMoETransformer, cast, channels_last
 
 # Stable Diffusion 2's schedule, with the v-prediction of its 768 px version.
@@ -69,4 +69,5 @@ def random_codec(
         )
     vae.requires_grad_(False)
     cast(vae, dtype)
+    lay_out(vae)
     return AutoencoderCodec(vae.eval())
