@@ -68,6 +68,7 @@ def test_on_a_gpu_blocks_are_compiled_once_and_everything_around_them_recorded(m
     monkeypatch.setattr(compiling, "_whole", compiling._blocks)
     compiling.compile_transformer(pipe.transformer, [1], backend=counter)
     compiling.compile_codec(pipe.codec, torch.device("cuda"), backend="eager")
+    assert not pipe.transformer.modulates_ahead
     got = pipe(image, tasks=["depth"], num_inference_steps=2)
     assert got.depth_relative is not None
     assert want.depth_relative is not None

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from diffusion_perception_ros.ros.parameters import BY_NAME, settings_from
+from diffusion_perception_ros.ros.parameters import BY_NAME
+from diffusion_perception_ros.ros.settings import settings_from
 
 FILES = sorted((Path(__file__).resolve().parent.parent / "config").glob("*.yaml"))
 

@@ -12,7 +12,8 @@ from diffusion_perception_ros import pipeline
 from diffusion_perception_ros.model.compile import compile_transformer
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.ros.model import CancelledError, Model
-from diffusion_perception_ros.ros.parameters import DECLARATIONS, settings_from
+from diffusion_perception_ros.ros.parameters import DECLARATIONS
+from diffusion_perception_ros.ros.settings import settings_from
 
 
 def test_compiled_at_configure_and_given_up_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:

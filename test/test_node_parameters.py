@@ -10,7 +10,8 @@ from node_rig import FAILURE, IMAGE_TOPIC, PERIOD, START, SUCCESS, Rig
 from sensor_msgs.msg import Image
 
 from diffusion_perception_ros.errors import InputError
-from diffusion_perception_ros.ros.parameters import BY_NAME, DECLARATIONS, markdown_table, settings_from
+from diffusion_perception_ros.ros.parameters import BY_NAME, DECLARATIONS, markdown_table
+from diffusion_perception_ros.ros.settings import settings_from
 
 MakeRig = Callable[..., Rig]
 ROOT = Path(__file__).resolve().parent.parent

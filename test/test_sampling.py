@@ -27,6 +27,8 @@ ZERO_SNR = {"rescale_betas_zero_snr": True}
 class Network:
     """What denoising asks of the transformer, for a function of its input and timestep."""
 
+    modulates_ahead = True
+
     def __init__(self, answer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
         self.answer = answer
 

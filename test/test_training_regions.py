@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,23 +25,28 @@ SIZE = 32
 REGION = TargetEncoding("mask_in_region", (1001,), "area", {"context": 1.2, "smallest": 0.3})
 
 
-def test_regions_are_seen_as_the_pipeline_shows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("interpolation", ["area", "bilinear", "nearest-exact", "nearest"])
+def test_regions_are_seen_as_the_pipeline_shows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interpolation: str
+) -> None:
+    encoding = replace(REGION, image_interpolation=interpolation)
     monkeypatch.setattr(regions, "_ZOOM", 0.0)
     monkeypatch.setattr(regions, "_SHIFT", 0.0)
     task, frames = find_task("amodal"), fit(Pix2Gestalt(pix2gestalt(tmp_path))[0], SIZE, "area")
     visible = frames.truth.visible[0].numpy()
-    focused = regions.focus(frames, task, REGION, np.random.default_rng(0))
+    focused = regions.focus(frames, task, encoding, np.random.default_rng(0))
 
     class Asked:
         image = (frames.image[0] * 255).round().byte().permute(1, 2, 0).numpy()
         next_image, visible_masks = None, {1: visible}
 
-    region = task.regions(REGION, Asked.visible_masks)[1]
+    region = task.regions(encoding, Asked.visible_masks)[1]
     assert 0 < region.height < SIZE
-    pictures = [Picture("image", "area", region=region), Picture("visible_mask", "nearest", 1, region=region)]
+    pictures = [Picture("image", interpolation, region=region), Picture("visible_mask", "nearest", 1, region=region)]
     views = [View(Asked(), picture, Geometry(SIZE, SIZE, SIZE), None) for picture in pictures]  # type: ignore[arg-type]
     image, prompt = render(views, CPU)
-    torch.testing.assert_close(focused.image[0] * 2 - 1, image, rtol=0, atol=1 / 255)
+    # Half a step of 255, which the pipeline is asked in, and float32.
+    torch.testing.assert_close(focused.image[0] * 2 - 1, image, rtol=0, atol=1 / 255 + 1e-6)
     assert torch.equal(focused.truth.visible[0].float() * 2 - 1, prompt[0])
     assert focused.truth.amodal.sum() > frames.truth.amodal.sum()
 

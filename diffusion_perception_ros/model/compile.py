@@ -14,7 +14,7 @@ from diffusion_perception_ros.model.dispatch import choose_dispatch
 from diffusion_perception_ros.model.experts import MixtureOfExperts
 from diffusion_perception_ros.model.folder import first_line
 from diffusion_perception_ros.model.graphs import Graphed
-from diffusion_perception_ros.model.transformer import DiTMoETransformer, Modulations, TransformerOutput
+from diffusion_perception_ros.model.transformer import DiTMoETransformer, TransformerOutput
 
 
 def compile_transformer(transformer: DiTMoETransformer, batch_sizes: Sequence[int], backend: str = "inductor") -> None:
@@ -31,10 +31,11 @@ def compile_transformer(transformer: DiTMoETransformer, batch_sizes: Sequence[in
         for batch_size in batch_sizes:
             _warm_up(transformer, batch_size)
     except Exception as error:  # compilers fail in all ways
-        del transformer.forward
-        for module in compiled:
+        modules: list[nn.Module] = [transformer, *compiled]
+        for module in modules:
             vars(module).pop("forward", None)
             module._compiled_call_impl = None
+        transformer.modulates_ahead = True
         warnings.warn(f"the transformer runs uncompiled: {first_line(error)}.", stacklevel=3)
 
 
@@ -54,13 +55,12 @@ def _blocks(transformer: DiTMoETransformer, backend: str) -> list[nn.Module]:
 
     graphed = Graphed(sample)
 
-    def replayed(
-        hidden_states: Tensor, timestep: Tensor, class_labels: Tensor, modulations: Modulations | None = None
-    ) -> TransformerOutput:
-        # To read the modulations' weights again takes less time than to copy what was made of them into the graph.
+    def replayed(hidden_states: Tensor, timestep: Tensor, class_labels: Tensor, _: None = None) -> TransformerOutput:
         return TransformerOutput(sample=graphed(hidden_states, timestep.reshape(-1), class_labels))
 
-    transformer.forward = replayed  # type: ignore[method-assign]
+    transformer.forward = replayed  # type: ignore[assignment,method-assign]
+    # To read the modulations' weights in each step takes less time than to copy what was made of them into the graph.
+    transformer.modulates_ahead = False
     return blocks
 
 
@@ -101,6 +101,6 @@ def _warm_up(transformer: DiTMoETransformer, batch_size: int) -> None:
     latents = like.new_zeros(batch_size, config.in_channels, config.sample_size, config.sample_size)
     timestep = torch.zeros(1, dtype=torch.long, device=like.device)
     labels = torch.zeros(batch_size, dtype=torch.long, device=like.device)
-    modulations = transformer.modulations(timestep[:, None], labels)
+    modulations = transformer.modulations(timestep[:, None], labels).step(0) if transformer.modulates_ahead else None
     for _ in range(2):
-        transformer(latents, timestep[0], labels, modulations.step(0))
+        transformer(latents, timestep[0], labels, modulations)

@@ -42,14 +42,14 @@ class Graphed:
 class _Recorded:
     def __init__(self, function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> None:
         # Tensors of inference mode could not be written to outside of it.
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(inputs[0].device):
             self._inputs = [x.clone() for x in inputs]
-            stream = torch.cuda.Stream(inputs[0].device)
-            stream.wait_stream(torch.cuda.current_stream(inputs[0].device))
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(_CALLS_BEFORE):
                     function(*self._inputs)
-            torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
+            torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
             # Other threads may use the device meanwhile.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):

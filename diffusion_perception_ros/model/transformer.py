@@ -112,6 +112,8 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
     """
 
     _no_split_modules = ("Block",)
+    # Whether to compute the modulations of many steps at once; of a step that is a graph they are part.
+    modulates_ahead = True
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(

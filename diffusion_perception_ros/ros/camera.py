@@ -22,7 +22,7 @@ from diffusion_perception_ros.ros.jobs import Job, plan
 from diffusion_perception_ros.ros.metric import MetricPublisher
 from diffusion_perception_ros.ros.model import Model
 from diffusion_perception_ros.ros.outputs import STATUS, Outputs
-from diffusion_perception_ros.ros.parameters import NodeSettings
+from diffusion_perception_ros.ros.settings import NodeSettings
 
 _WINDOW = 20  # results over which rates and latencies are averaged
 

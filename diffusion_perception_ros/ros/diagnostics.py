@@ -11,7 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from diffusion_perception_ros.conversions import MetricState
 from diffusion_perception_ros.ros.camera import Camera
 from diffusion_perception_ros.ros.inputs import Inputs
-from diffusion_perception_ros.ros.parameters import NodeSettings
+from diffusion_perception_ros.ros.settings import NodeSettings
 
 _METRIC_MESSAGES = {
     MetricState.OFF: "off",

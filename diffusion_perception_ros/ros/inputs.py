@@ -14,8 +14,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from diffusion_perception_ros.conversions import image_from_compressed_message, image_from_message
 from diffusion_perception_ros.frames.intake import Intake, LiveFrame
 from diffusion_perception_ros.frames.mailbox import Mailbox
-from diffusion_perception_ros.ros.parameters import NodeSettings
 from diffusion_perception_ros.ros.qos import input_qos, overridable
+from diffusion_perception_ros.ros.settings import NodeSettings
 from diffusion_perception_ros.ros.synchronizer import Synchronizer
 
 

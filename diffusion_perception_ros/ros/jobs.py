@@ -10,7 +10,7 @@ from diffusion_perception_ros.frames.frame import Frame
 from diffusion_perception_ros.frames.instances import Labels, largest_instances
 from diffusion_perception_ros.frames.intake import LiveFrame, Masked, Pair
 from diffusion_perception_ros.frames.pairing import reason_against
-from diffusion_perception_ros.ros.parameters import NodeSettings
+from diffusion_perception_ros.ros.settings import NodeSettings
 
 
 @dataclass

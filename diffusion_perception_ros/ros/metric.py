@@ -13,7 +13,7 @@ from diffusion_perception_ros.metric.anchor import MetricAnchor, MetricDepth, Re
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.ros.model import Model
 from diffusion_perception_ros.ros.outputs import Outputs
-from diffusion_perception_ros.ros.parameters import NodeSettings
+from diffusion_perception_ros.ros.settings import NodeSettings
 
 
 class MetricPublisher:

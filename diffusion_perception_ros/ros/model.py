@@ -23,7 +23,8 @@ from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.queries import Plan as Queries
 from diffusion_perception_ros.request import Request, check_request
-from diffusion_perception_ros.ros.parameters import EMBEDDED, NodeSettings
+from diffusion_perception_ros.ros.parameters import EMBEDDED
+from diffusion_perception_ros.ros.settings import NodeSettings
 from diffusion_perception_ros.stream import PerceptionStream
 
 # Of a camera's size, since a budget's times are measured with it, and noise, so that all experts have something to do.

@@ -22,8 +22,9 @@ from diffusion_perception_ros.ros.declare import ParameterStore
 from diffusion_perception_ros.ros.inputs import Inputs, sources
 from diffusion_perception_ros.ros.model import Model
 from diffusion_perception_ros.ros.outputs import Outputs
-from diffusion_perception_ros.ros.parameters import BY_NAME, NodeSettings, settings_from
+from diffusion_perception_ros.ros.parameters import BY_NAME
 from diffusion_perception_ros.ros.qos import declare_overrides, input_qos
+from diffusion_perception_ros.ros.settings import NodeSettings, settings_from
 from diffusion_perception_ros.ros.worker import Choices, Worker
 
 _THROTTLE = 5.0  # seconds between two warnings of a kind

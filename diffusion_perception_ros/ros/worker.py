@@ -16,7 +16,7 @@ from diffusion_perception_ros.request import Request
 from diffusion_perception_ros.ros.camera import Camera, Turn
 from diffusion_perception_ros.ros.jobs import Job
 from diffusion_perception_ros.ros.model import CancelledError, Model
-from diffusion_perception_ros.ros.parameters import NodeSettings
+from diffusion_perception_ros.ros.settings import NodeSettings
 
 
 class Choices(NamedTuple):

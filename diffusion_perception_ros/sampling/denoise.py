@@ -45,13 +45,15 @@ def denoise(
     target_slot = model_input[:, -channels:]
     device_timesteps = scheduler.timesteps.to(latents.device)
     for i, timestep in enumerate(scheduler.timesteps[first:], first):
-        # What timesteps and labels alone decide, for many steps at once: few large matrix products, in bounded memory.
-        position = (i - first) % _STEPS_AT_ONCE
-        if not position:
-            schedule = device_timesteps[i : i + _STEPS_AT_ONCE, None]
-            modulations = transformer.modulations(schedule, class_labels)
+        modulation = None
+        if transformer.modulates_ahead:
+            # What timesteps and labels alone decide, for many steps at once: few large products, in bounded memory.
+            position = (i - first) % _STEPS_AT_ONCE
+            if not position:
+                schedule = device_timesteps[i : i + _STEPS_AT_ONCE, None]
+                modulations = transformer.modulations(schedule, class_labels)
+            modulation = modulations.step(position)
         target_slot.copy_(latents)
-        modulation = modulations.step(position)
         output = transformer(model_input, device_timesteps[i], class_labels, modulation).sample[:, :channels]
         step = scheduler.step(output, timestep, latents)
         if one_step:

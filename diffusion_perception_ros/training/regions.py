@@ -31,18 +31,25 @@ def focus(frames: Frames, task: Task, encoding: TargetEncoding, rng: np.random.G
     change = torch.from_numpy(np.stack([zoom, down, right])).to(frames.image.device)
     regions = _Regions.around(truth.visible, encoding.parameters["context"], encoding.parameters["smallest"], *change)
     seen = truth.visible.flatten(1).any(dim=1).view(-1, 1, 1)
+
+    def picture(images: Tensor) -> Tensor:
+        return regions.resize(images, encoding.image_interpolation)
+
+    def mask(masks: Tensor) -> Tensor:
+        return regions.resize(masks.unsqueeze(1), "nearest").squeeze(1)
+
     return Frames(
-        regions.picture(frames.image),
-        regions.picture(frames.next_image),
+        picture(frames.image),
+        picture(frames.next_image),
         replace(
             truth,
             depth=truth.depth.masked_fill(seen, torch.nan),
             flow=truth.flow.masked_fill(seen.unsqueeze(1), torch.nan),
             flow_valid=truth.flow_valid & ~seen,
-            visible=regions.mask(truth.visible),
-            amodal=regions.mask(truth.amodal),
+            visible=mask(truth.visible),
+            amodal=mask(truth.amodal),
             normals=None,
-            appearance=None if truth.appearance is None else regions.picture(truth.appearance),
+            appearance=None if truth.appearance is None else picture(truth.appearance),
         ),
     )
 
@@ -88,28 +95,23 @@ class _Regions:
         is_empty = (high <= low).any(dim=1, keepdim=True)
         return cls(start.masked_fill(is_empty, 0), torch.where(is_empty, whole, size))
 
-    def picture(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) to the same size, linearly interpolated: what is enlarged needs no averaging."""
+    def resize(self, images: Tensor, interpolation: str) -> Tensor:
+        """(B, C, H, W) to the same size, as ``geometry.resize`` enlarges."""
+        sides = [(n, self.start[:, i, None], self.size[:, i, None]) for i, n in enumerate(images.shape[2:])]
+        if interpolation.startswith("nearest"):
+            middle = 0.5 if interpolation == "nearest-exact" else 0.0
+            rows, columns = (
+                start + ((torch.arange(n, device=images.device) + middle) * (size / n)).long()
+                for n, start, size in sides
+            )
+            sample = torch.arange(len(images), device=images.device).view(-1, 1, 1)
+            return images[sample, :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
         places = []
-        for axis, length in enumerate(images.shape[2:]):
-            inside = (torch.arange(length, device=images.device) + 0.5) * self._scale(axis, length) - 0.5
-            inside = torch.minimum(inside.clamp(min=0), self.size[:, axis, None] - 1.0)
-            # The centre of the first pixel is half a pixel from -1.
-            places.append((2 * (self.start[:, axis, None] + inside) + 1) / length - 1)
+        for n, start, size in sides:
+            inside = (torch.arange(n, device=images.device) + 0.5) * (size / n) - 0.5
+            inside = torch.minimum(inside.clamp(min=0), size - 1.0)
+            places.append((2 * (start + inside) + 1) / n - 1)  # the centre of the first pixel is half a pixel from -1
         y, x = places
         height, width = images.shape[2:]
         grid = torch.stack([x.unsqueeze(1).expand(-1, height, -1), y.unsqueeze(2).expand(-1, -1, width)], dim=-1)
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-
-    def mask(self, masks: Tensor) -> Tensor:
-        """(B, H, W) bool to the same size, the nearest pixel of each."""
-        rows, columns = (
-            self.start[:, axis, None] + (torch.arange(length, device=masks.device) * self._scale(axis, length)).long()
-            for axis, length in enumerate(masks.shape[1:])
-        )
-        sample = torch.arange(len(masks), device=masks.device).view(-1, 1, 1)
-        return masks[sample, rows.unsqueeze(2), columns.unsqueeze(1)]
-
-    def _scale(self, axis: int, length: int) -> Tensor:
-        """(B, 1) pixels of the image for each of the result."""
-        return self.size[:, axis, None] / length
