@@ -1,4 +1,4 @@
-"""Frames through several pipelines in turn, so that whatever else the machine does slows all of them."""
+"""A few frames through each of several pipelines in turn, so that whatever else the machine does slows all of them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from diffusion_perception_ros.stream import PerceptionStream
 STAGES = ("encode", "denoise", "decode", "total")
 # Rounds of more seconds are so long that what a first call takes longer does not matter.
 _LONG_ROUND = 10.0
+# A stream's frames follow each other, and its weights stay in the caches; only in short rounds that can be waited for.
+_SHORT_ROUND, _COUNTED_IN_TURN = 2.0, 4
 
 Predict = Callable[..., PerceptionOutput]
 
@@ -72,12 +74,11 @@ class Measurement:
 
     @property
     def ratio(self) -> Spread | None:
-        """How many times as long the released way takes, frame by frame."""
-        if not self.released:
+        """How many times as long the released way takes, frame by frame; None where it did not get to the end."""
+        total = self.milliseconds["total"]
+        if not self.released or len(self.released) != len(total):
             return None
-        return Spread.of(
-            [theirs / ours for theirs, ours in zip(self.released, self.milliseconds["total"], strict=True)]
-        )
+        return Spread.of([theirs / ours for theirs, ours in zip(self.released, total, strict=True)])
 
 
 class Streams:
@@ -121,11 +122,13 @@ class Streams:
             self._round(measurements, released if done else {}, with_memory=self._device.type == "cpu")
         for measurement in measurements:
             measurement.milliseconds, measurement.released = {stage: [] for stage in STAGES}, []
+        counted = _COUNTED_IN_TURN if self._round_seconds < _SHORT_ROUND else 1
         began = time.perf_counter()
-        for done in range(effort.rounds):
+        for done in range(0, effort.rounds, counted):
             if done and time.perf_counter() - began > effort.seconds:
                 break
-            self._round(measurements, released, with_memory=True)
+            frames = 1 + min(counted, effort.rounds - done) if counted > 1 else 1
+            self._round(measurements, released, with_memory=True, frames=frames)
         return measurements
 
     def _released(self, measurements: Sequence[Measurement]) -> dict[str, Predict]:
@@ -138,51 +141,62 @@ class Streams:
                     released[codec] = self._models.released(codec)
         return released
 
-    def _round(self, measurements: Sequence[Measurement], released: dict[str, Predict], with_memory: bool) -> None:
-        """One frame through all of them; memory is measured once."""
+    def _round(
+        self, measurements: Sequence[Measurement], released: dict[str, Predict], with_memory: bool, frames: int = 1
+    ) -> None:
+        """So many frames through one after the other; the first of several finds other weights in the caches.
+
+        Memory is measured once, in a first frame.
+        """
         began = time.perf_counter()
         outputs: dict[int, PerceptionOutput] = {}
         for k, measurement in enumerate(measurements):
             if measurement.error is None:
                 with _error_of(measurement):
-                    outputs[k] = self._ours(measurement, with_memory and measurement.memory is None)
+                    for i in range(frames):
+                        first = with_memory and not i and measurement.memory is None
+                        outputs[k], milliseconds = self._ours(measurement, self._frame + i, first)
+                        if i or frames == 1:
+                            for stage, values in measurement.milliseconds.items():
+                                values.append(milliseconds[stage])
         for codec, predict in released.items():
-            same = [measurements[k] for k in outputs if released_codec(measurements[k].configuration.codec) == codec]
-            if not same or same[0].released_error:
+            same = [k for k in outputs if released_codec(measurements[k].configuration.codec) == codec]
+            if not same or measurements[same[0]].released_error:
                 continue
-            with _error_of(same[0], released=True):
-                output, milliseconds = self._timed(predict, same[0].configuration)
-                for k, ours in outputs.items():
-                    if measurements[k] in same:
-                        measurements[k].released.append(milliseconds)
-                        if measurements[k].configuration.codec == codec:
-                            measurements[k].difference = difference(ours, output)
+            with _error_of(measurements[same[0]], released=True):
+                for i in range(frames):
+                    output, total = self._timed(predict, measurements[same[0]].configuration, self._frame + i)
+                    if i or frames == 1:
+                        for k in same:
+                            measurements[k].released.append(total)
+                for k in same:
+                    if measurements[k].configuration.codec == codec:
+                        measurements[k].difference = difference(outputs[k], output)
         self._round_seconds = time.perf_counter() - began
-        self._frame += 1
+        self._frame += frames
 
-    def _ours(self, measurement: Measurement, with_memory: bool) -> PerceptionOutput:
+    def _ours(
+        self, measurement: Measurement, frame: int, with_memory: bool
+    ) -> tuple[PerceptionOutput, dict[str, float]]:
+        """What is predicted of a frame, and milliseconds by stage."""
         stream = self._streams[measurement.configuration.model]
         before = stream.encoded
-        names = {"frame": self._frame, "next_frame": self._frame + 1}
         with WorkingMemory(self._device) if with_memory else nullcontext() as memory:
-            output, total = self._timed(stream, measurement.configuration, **names)
-        for stage, values in measurement.milliseconds.items():
-            values.append(total if stage == "total" else output.stage_ms[stage])
+            output, total = self._timed(stream, measurement.configuration, frame, named=True)
         measurement.pictures = stream.encoded - before
         if memory is not None:
             measurement.memory = memory.peak
-        return output
+        return output, {**output.stage_ms, "total": total}
 
-    def _timed(self, predict: Predict, configuration: Configuration, **names: int) -> tuple[PerceptionOutput, float]:
-        """What is predicted of this frame, and milliseconds until that is on the host."""
+    def _timed(
+        self, predict: Predict, configuration: Configuration, frame: int, named: bool = False
+    ) -> tuple[PerceptionOutput, float]:
+        """What is predicted of this frame, ``named`` as streams want it, and milliseconds until that is on the host."""
+        names = {"frame": frame, "next_frame": frame + 1} if named else {}
+        arguments = self._clip.arguments(frame, configuration.tasks)
         self._synchronize()
         began = time.perf_counter()
-        output = predict(
-            *self._clip.arguments(self._frame, configuration.tasks),
-            tasks=configuration.tasks,
-            num_inference_steps=configuration.steps,
-            **names,
-        )
+        output = predict(*arguments, tasks=configuration.tasks, num_inference_steps=configuration.steps, **names)
         self._synchronize()
         return output, 1e3 * (time.perf_counter() - began)
 
