@@ -240,6 +240,19 @@ def ros() -> Iterator[None]:
 
 
 @contextmanager
+def elsewhere() -> Iterator[Any]:
+    """A node as in another process: within one, Fast DDS knows one type of each topic alone."""
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    node = rclpy.create_node("elsewhere", context=context)
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+@contextmanager
 def rigs(monkeypatch: Any) -> Iterator[Callable[..., Rig]]:
     """Makes rigs, whose model is their pipeline."""
     made: list[Rig] = []

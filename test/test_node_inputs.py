@@ -16,13 +16,14 @@ from node_rig import (
     Rig,
     camera_info,
     compressed_message,
+    elsewhere,
     floats,
     image_message,
     picture,
     stamps,
 )
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 MakeRig = Callable[..., Rig]
 
@@ -209,8 +210,9 @@ def test_a_silent_input_is_named_with_the_reason(rig: MakeRig) -> None:
 
 def test_a_publisher_of_another_type_is_named(rig: MakeRig) -> None:
     r = rig("-p", "diagnostics.missing_input_timeout:=0.1", "-p", "diagnostics.period:=0.05").up()
-    r.publish(IMAGE_TOPIC, compressed_message(START, b""), is_heard=False)
-    r.wait(lambda: any("published as sensor_msgs/msg/CompressedImage" in log for log in r.logs))
+    with elsewhere() as node:
+        node.create_publisher(CompressedImage, IMAGE_TOPIC, 1)
+        r.wait(lambda: any("published as sensor_msgs/msg/CompressedImage" in log for log in r.logs))
 
 
 def test_distortion_without_rectification_is_warned_about(rig: MakeRig) -> None:
