@@ -22,8 +22,8 @@ _COMMAND = [sys.executable, "-m", "diffusion_perception_ros", "--help"]
 _FIRST_RESULT = """
 import json, time
 began = time.perf_counter()
-from diffusion_perception_ros.threads import wait_passively
-wait_passively()
+from diffusion_perception_ros.threads import wait_briefly
+wait_briefly()
 import numpy as np
 import torch
 imported_torch = time.perf_counter()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from diffusion_perception_ros.threads import wait_passively
+from diffusion_perception_ros.threads import wait_briefly
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it; even what is imported first can be interrupted."""
-    wait_passively()
+    wait_briefly()
     try:
         from diffusion_perception_ros import cli  # noqa: PLC0415
 

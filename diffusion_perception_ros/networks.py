@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffusion_perception_ros.memory import Memory
 from diffusion_perception_ros.model.codec import ImageCodec
 from diffusion_perception_ros.model.decoders import PerceptionDecoder
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
@@ -20,6 +22,7 @@ from diffusion_perception_ros.queries import (
     initial_latents,
     render,
     split,
+    stack_latents,
     starting_latents,
 )
 from diffusion_perception_ros.sampling.denoise import denoise, first_features
@@ -28,7 +31,6 @@ from diffusion_perception_ros.sampling.warm_start import warm_start
 from diffusion_perception_ros.stage_times import StageTimes
 
 Encode = Callable[[Sequence[View]], Tensor]
-Recall = Callable[[Sequence[View], Encode], Sequence[Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +57,12 @@ class Networks:
         side = self.transformer.config.sample_size
         return self.codec.latent_channels, side, side
 
-    def answer(self, queries: Sequence[Query], recall: Recall | None, times: StageTimes) -> Tensor:
+    def answer(self, queries: Sequence[Query], memory: Memory | None, times: StageTimes) -> Tensor:
         """What the samples are answered with; equal views are encoded once, samples share batches.
 
         Args:
             queries: The samples.
-            recall: See ``PerceptionPipeline.batch``.
+            memory: See ``PerceptionPipeline.batch``.
             times: In the stage ``encode``; goes on to ``denoise`` and ``decode``, for each batch anew.
 
         Returns:
@@ -74,22 +76,25 @@ class Networks:
         ]
         noise = draw_noise(queries, self.latent_shape, like.device, like.dtype)
         views = {view.key: view for query in queries for view in (query.image, query.prompt)}
-        encoded = recall(list(views.values()), self.encode) if recall else self.encode(list(views.values()))
+        memory = memory or Memory()
+        encoded = memory.latents(list(views.values()), self.encode)
         latents = dict(zip(views, encoded, strict=True))
 
         decoded: dict[Query, Tensor] = {}
         for batch, labels in batches:
             times.begin("denoise")
-            image_latents = torch.stack([latents[query.image.key] for query in batch])
-            prompt_latents = torch.stack([latents[query.prompt.key] for query in batch])
+            image_latents = stack_latents([latents[query.image.key] for query in batch])
+            prompt_latents = stack_latents([latents[query.prompt.key] for query in batch])
             scheduler, initial, first = self._beginning(batch, image_latents, noise)
+            known = partial(_known, memory, tuple(query.label for query in batch))
             inputs = self.transformer, scheduler, torch.cat([image_latents, prompt_latents], dim=1), initial, labels
             if self.decoder and self._reads_features(batch[0]):
-                features = first_features(*inputs, self.decoder, first=first)
+                features = first_features(*inputs, self.decoder, first=first, known=known)
                 times.begin("decode")
                 images = list(self.decoder(labels, features).expand(-1, 3, -1, -1))
             else:
-                prediction = denoise(*inputs, one_step=batch[0].request.sampler.one_step, first=first)
+                one_step = batch[0].request.sampler.one_step
+                prediction = denoise(*inputs, one_step=one_step, first=first, known=known)
                 times.begin("decode")
                 images = self._decode(batch, labels, prediction)
             decoded |= zip(batch, images, strict=True)
@@ -137,3 +142,8 @@ class Networks:
         # On a CPU, batched convolutions are no faster than one picture after another, need the memory of all of
         # them, and round differently for each batch size.
         return 1 if self.transformer.pos_embed.device.type == "cpu" else self.max_batch_size
+
+
+def _known(memory: Memory, labels: tuple[int, ...], timesteps: Hashable, make: Callable[[], Any]) -> Any:
+    """See ``Known``: modulations of several steps, by a tuple of timesteps, or the condition of one."""
+    return memory.condition((labels, timesteps), make)

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffusion_perception_ros.memory import Memory
 from diffusion_perception_ros.model.compile import compile_codec, compile_transformer
-from diffusion_perception_ros.networks import Networks, Recall
+from diffusion_perception_ros.networks import Networks
 from diffusion_perception_ros.parts import Parts
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.queries import Answers, Plan
@@ -181,7 +182,7 @@ class PerceptionPipeline(Parts):
 
     @torch.inference_mode()
     def batch(
-        self, requests: Sequence[Request], recall: Recall | None = None, refine: Refine | None = None
+        self, requests: Sequence[Request], memory: Memory | None = None, refine: Refine | None = None
     ) -> list[PerceptionOutput]:
         """Answer several requests at once: frames of several cameras, or several moments of one recording.
 
@@ -191,8 +192,7 @@ class PerceptionPipeline(Parts):
 
         Args:
             requests: From ``request``.
-            recall: Called with the views whose latents are needed, each once, and a function that encodes views: who
-                knows some of the latents has only the others encoded, see ``PerceptionStream``.
+            memory: What is known from before, of these networks, and will be remembered; see ``PerceptionStream``.
             refine: Called with the plans of the requests and the network's answers, from which it may make others.
 
         Returns:
@@ -203,7 +203,7 @@ class PerceptionPipeline(Parts):
         times = StageTimes(self.device)
         times.begin("encode")
         plans = [Plan(self.metadata, request) for request in requests]
-        images = self._networks.answer([query for plan in plans for query in plan.queries], recall, times)
+        images = self._networks.answer([query for plan in plans for query in plan.queries], memory, times)
         parts = images.split([len(plan.queries) for plan in plans])
         answers = [plan.answers(part) for plan, part in zip(plans, parts, strict=True)]
         answers = refine(plans, answers) if refine else answers

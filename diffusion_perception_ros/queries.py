@@ -16,7 +16,7 @@ from diffusion_perception_ros.model.metadata import CheckpointMetadata, TargetEn
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.request import Request
 from diffusion_perception_ros.tasks import DecodeContext, Picture, Task
-from diffusion_perception_ros.tasks.geometry import Geometry, image_to_tensor
+from diffusion_perception_ros.tasks.geometry import Geometry
 
 Answers = dict[str, Tensor]
 """By task, (members, prompts, labels, 3, R, R) float32 images, nominally in [-1, 1]; mirrored ones are turned back."""
@@ -165,16 +165,18 @@ def _render(view: View, frames: dict[int, Tensor], device: torch.device) -> Tens
     if picture.source == "ones":
         return torch.ones(3, view.geometry.resolution, view.geometry.resolution, device=device)
     seen = view.geometry.within(picture.region)
-    part = (..., *picture.region.slices) if picture.region else ...
+    part = picture.region.slices if picture.region else ...
     if picture.source == "visible_mask":
-        mask = torch.from_numpy(request.visible_masks[picture.instance]).to(device, torch.float32)
-        tensor = seen.to_network((mask * 2 - 1).expand(3, -1, -1)[part], picture.interpolation)
+        mask = torch.from_numpy(request.visible_masks[picture.instance]).to(device)[part]
+        tensor = seen.to_network(mask[None].to(torch.float32).mul_(2).sub_(1), picture.interpolation).expand(3, -1, -1)
     else:
         image = request.image if picture.source == "image" else request.next_image
         if id(image) not in frames:
             # Copied, because frames may be read-only or negatively strided views of messages, which torch cannot take.
-            frames[id(image)] = image_to_tensor(torch.from_numpy(np.array(image, order="C")).to(device))
-        tensor = seen.to_network(frames[id(image)][part], picture.interpolation)
+            frames[id(image)] = torch.from_numpy(np.array(image, order="C")).to(device)
+        # Brought to [-1, 1] when it is small. What surrounds it is grey, 0 there.
+        pixels = frames[id(image)][part].permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        tensor = seen.to_network(pixels, picture.interpolation, fill=127.5) / 127.5 - 1
     return tensor.flip(-1) if picture.mirrored else tensor
 
 
@@ -200,7 +202,7 @@ def _members(
     # of a small ensemble are the first ones of a larger one.
     generator = torch.Generator().manual_seed(seed)
     members = torch.stack([torch.randn(shape, generator=generator) for _ in range(ensemble_size)])
-    return members.to(device, dtype)
+    return members.to(device, dtype).contiguous(memory_format=torch.channels_last)
 
 
 def starting_latents(queries: Sequence[Query]) -> Tensor:
@@ -224,7 +226,15 @@ def initial_latents(queries: Sequence[Query], image_latents: Tensor, noise: Nois
         return image_latents
     if kind == "zeros":
         return torch.zeros_like(image_latents)
-    return torch.stack([noise[query.request.seed, query.request.ensemble_size][query.member] for query in queries])
+    members = [noise[query.request.seed, query.request.ensemble_size][query.member] for query in queries]
+    return stack_latents(members)
+
+
+def stack_latents(latents: Sequence[Tensor]) -> Tensor:
+    """(C, h, w) each to (B, C, h, w); channels stay last in memory, where they are."""
+    if latents[0].stride(0) == 1:
+        return torch.stack([latent.permute(1, 2, 0) for latent in latents]).permute(0, 3, 1, 2)
+    return torch.stack(list(latents))
 
 
 def split(

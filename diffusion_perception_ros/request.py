@@ -16,6 +16,8 @@ from diffusion_perception_ros.sampling.samplers import Sampler, check_sampling, 
 from diffusion_perception_ros.tasks import Task, find_task
 from diffusion_perception_ros.tasks.geometry import RESIZE_MODES
 
+_FEW_LABELS = 32
+
 
 @dataclass(frozen=True, eq=False)
 class Request:
@@ -203,13 +205,15 @@ def _split_masks(labels: NDArray[np.integer], image: NDArray[np.uint8]) -> dict[
         )
     if labels.shape != image.shape[:2]:
         raise InputError(f"visible_masks has shape {labels.shape} but image is {_size(image)}; they need one size.")
-    ids = np.unique(labels)
-    if ids[0] < 0:
-        raise InputError(f"visible_masks holds the label {ids[0]}; labels start at 0 (background).")
-    ids = ids[ids > 0]
-    if not len(ids):
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0:
+        raise InputError(f"visible_masks holds the label {lowest}; labels start at 0 (background).")
+    if not highest:
         raise InputError("visible_masks is empty (all background); pass None where no object is visible.")
-    return {int(i): labels == i for i in ids}
+    # To look for each of a few labels takes a tenth of the time that sorting all pixels takes.
+    labels_there = range(1, highest + 1) if highest <= _FEW_LABELS else map(int, np.unique(labels[labels > 0]))
+    masks = {label: labels == label for label in labels_there}
+    return {label: mask for label, mask in masks.items() if mask.any()}
 
 
 def _size(image: NDArray[np.uint8]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,24 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion_perception_ros.memory import Memory
 from diffusion_perception_ros.predictions import PerceptionOutput
 from diffusion_perception_ros.temporal import check_temporal
 
 # Replays are set up, and may fail, before anything waits for torch.
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from diffusion_perception_ros.networks import Encode
     from diffusion_perception_ros.pipeline import PerceptionPipeline
-    from diffusion_perception_ros.queries import View
     from diffusion_perception_ros.request import Request
 
-# Flow is about two frames, and depth may be about a newer one.
-_FRAMES = 3
-
 _ABOUT_DEPTH = ("depth_relative", "depth_uncertainty", "depth_median", "depth_metric")
-
-Shelf = dict[Hashable, "Tensor"]
 
 
 class PerceptionStream:
@@ -47,14 +38,12 @@ class PerceptionStream:
         pipe: The pipeline.
 
     Attributes:
-        encoded: How many pictures have been encoded.
+        memory: What it remembers from frame to frame.
     """
 
     def __init__(self, pipe: PerceptionPipeline) -> None:
         self.pipe = pipe
-        self.encoded = 0
-        self._constant: Shelf = {}
-        self._cameras: dict[Hashable, OrderedDict[Hashable, Shelf]] = {}
+        self.memory = Memory()
         self._sizes: dict[Hashable, tuple[int, ...]] = {}
         # Here, because it brings torch, which the pipeline has brought by now.
         from diffusion_perception_ros.temporal.continuity import Continuity  # noqa: PLC0415
@@ -144,17 +133,15 @@ class PerceptionStream:
             outputs = [self._warm_started(request) for request in requests]
         else:
             outputs = self._together(requests)
-        for frames in self._cameras.values():
-            while len(frames) > _FRAMES:
-                frames.popitem(last=False)
+        self.memory.forget_older_frames()
         return outputs
 
     def _together(self, requests: Sequence[Request]) -> list[PerceptionOutput]:
         if all(request.temporal == "off" for request in requests):
             self._continuity.reset(*{request.camera for request in requests})
-            return self.pipe.batch(requests, self._recall)
+            return self.pipe.batch(requests, self.memory)
         asked = [*requests, *self._continuity.missing_flows(requests)]
-        outputs = self.pipe.batch(asked, self._recall, self._continuity.refine)[: len(requests)]
+        outputs = self.pipe.batch(asked, self.memory, self._continuity.refine)[: len(requests)]
         return [
             replace(output, warm_started=self._continuity.take_continued(request))
             for output, request in zip(outputs, requests, strict=True)
@@ -163,46 +150,20 @@ class PerceptionStream:
     def _warm_started(self, request: Request) -> PerceptionOutput:
         missing = self._continuity.missing_flows([request])
         if missing:  # before the depth, which begins with it
-            self.pipe.batch(missing, self._recall, self._continuity.refine)
+            self.pipe.batch(missing, self.memory, self._continuity.refine)
         start = self._continuity.start(request)
         if start is None:
             return self._together([request])[0]
         depth = tuple(task for task in request.tasks if task.name == "depth")
         others = tuple(task for task in request.tasks if task.name != "depth")
         parts = [replace(request, tasks=depth, start=start), *([replace(request, tasks=others)] if others else [])]
-        first, *rest = self.pipe.batch(parts, self._recall, self._continuity.refine)
+        first, *rest = self.pipe.batch(parts, self.memory, self._continuity.refine)
         about_depth = {name: getattr(first, name) for name in _ABOUT_DEPTH}
         return replace(rest[0] if rest else first, **about_depth, warm_started=True)
 
     def reset(self, *cameras: Hashable) -> None:
         """Forget the frames of these cameras, or of all: their names begin anew."""
-        for camera in cameras or tuple(self._cameras):
-            self._cameras.pop(camera, None)
+        for camera in cameras or tuple(self._sizes):
+            self.memory.forget(camera)
             self._sizes.pop(camera, None)
             self._continuity.reset(camera)
-
-    def _recall(self, views: Sequence[View], encode: Encode) -> list[Tensor]:
-        """The latents of the views, of which those that are not known yet are encoded."""
-        shelves = [self._shelf(view) for view in views]
-        kept = list(zip(shelves, views, strict=True))
-        missing = [view for shelf, view in kept if view.key not in shelf]
-        if missing:
-            self.encoded += len(missing)
-            made = iter(encode(missing))
-            for shelf, view in kept:
-                if view.key not in shelf:
-                    shelf[view.key] = next(made)
-        return [shelf[view.key] for shelf, view in kept]
-
-    def _shelf(self, view: View) -> Shelf:
-        """Where the latents of a view are kept; of what is about an instance nowhere, since masks have no name."""
-        request, source = view.request, view.picture.source
-        if source == "ones":
-            return self._constant
-        name = {"image": request.frame, "next_image": request.next_frame}.get(source)
-        if name is None:
-            return {}
-        frames = self._cameras.setdefault(request.camera, OrderedDict())
-        frames.setdefault(name, {})
-        frames.move_to_end(name)
-        return frames[name]

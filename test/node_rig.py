@@ -46,7 +46,7 @@ class BrightnessPipeline(PerceptionPipeline):
         self.hold: threading.Event | None = None
         self.error: Exception | None = None
 
-    def batch(self, requests: Sequence[Request], recall: Any = None, refine: Any = None) -> list[PerceptionOutput]:
+    def batch(self, requests: Sequence[Request], memory: Any = None, refine: Any = None) -> list[PerceptionOutput]:
         return [self(*given(request), **asked(request)) for request in requests]
 
     def __call__(

@@ -196,7 +196,7 @@ class BrightnessPipeline:
     def decoding(self, num_inference_steps: int) -> str:
         return "none"
 
-    def batch(self, requests: Sequence[Request], recall: Any = None) -> list[PerceptionOutput]:
+    def batch(self, requests: Sequence[Request], memory: Any = None) -> list[PerceptionOutput]:
         return [self(*given(request), **asked(request)) for request in requests]
 
     def __call__(

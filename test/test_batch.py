@@ -107,7 +107,7 @@ def test_a_stream_goes_on_from_batch_to_batch(pipe: PerceptionPipeline, clip: Cl
         outputs += stream.batch(
             [stream.request(clip[i], clip[j], frame=i, next_frame=j, tasks=("flow",), seed=9) for i, j in pairs]
         )
-    assert sum(encoded) == stream.encoded == len(clip)
+    assert sum(encoded) == stream.memory.encoded == len(clip)
     for i, output in enumerate(outputs):
         assert_same(output, pipe(clip[i], clip[i + 1], tasks=("flow",), seed=9))
 
@@ -122,20 +122,20 @@ def test_cameras_do_not_see_each_others_frames(pipe: PerceptionPipeline, clip: C
         ]
         for output, seen in zip(stream.batch(requests), views.values(), strict=True):
             assert_same(output, pipe(seen[i], seen[i + 1]))
-    before = stream.encoded
+    before = stream.memory.encoded
     stream.reset("left")
     for camera, new in (("front", 0), ("left", 1)):
         stream(views[camera][3], frame=3, camera=camera, tasks=("flow",), next_image=views[camera][2], next_frame=2)
-        assert (stream.encoded > before) == bool(new)
+        assert (stream.memory.encoded > before) == bool(new)
 
 
 def test_a_changed_size_forgets_the_camera(pipe: PerceptionPipeline, clip: Clip) -> None:
     stream = PerceptionStream(pipe)
     stream(clip[0], frame=0)
     stream(clip[1][:30], frame=1)
-    before = stream.encoded
+    before = stream.memory.encoded
     stream(clip[0], frame=0)
-    assert stream.encoded > before
+    assert stream.memory.encoded > before
 
 
 def test_one_unusable_frame_is_refused_before_the_others_are_computed(pipe: PerceptionPipeline, clip: Clip) -> None:

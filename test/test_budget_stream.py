@@ -42,7 +42,7 @@ class SimulatedTimes(PerceptionPipeline):
         if self.sizes[-1] > self.room:
             raise torch.cuda.OutOfMemoryError
 
-    def batch(self, requests: Sequence[Request], recall: Any = None, refine: Any = None) -> list[PerceptionOutput]:
+    def batch(self, requests: Sequence[Request], memory: Any = None, refine: Any = None) -> list[PerceptionOutput]:
         self.calls.append(list(requests))
         samples = sum(
             request.ensemble_size * {"depth": 1, "flow": 2, "amodal": len(request.visible_masks)}[task.name]
@@ -51,7 +51,7 @@ class SimulatedTimes(PerceptionPipeline):
         )
         if samples > self.room_in_all:
             raise torch.cuda.OutOfMemoryError
-        outputs = super().batch(requests, recall, refine) if self.answers else [PerceptionOutput() for _ in requests]
+        outputs = super().batch(requests, memory, refine) if self.answers else [PerceptionOutput() for _ in requests]
         steps = requests[0].num_inference_steps
         times = {"encode": 1.0, "denoise": 10.0 * samples * steps, "decode": 1.0 * samples}
         return [replace(o, stage_ms={stage: self.slowness * ms for stage, ms in times.items()}) for o in outputs]

@@ -124,8 +124,8 @@ def test_features_of_some_tasks(pipe: PerceptionPipeline) -> None:
 
 def test_blocks_after_the_last_that_is_read_are_not_computed(pipe: PerceptionPipeline) -> None:
     x, labels = torch.randn(2, 12, 8, 8), torch.tensor([1000, 1002])
-    first = pipe.transformer.features(x, torch.tensor(999), labels, (0,))
-    both = pipe.transformer.features(x, torch.tensor(999), labels, (0, 1))
+    first = pipe.transformer.features(x, pipe.transformer.condition(torch.tensor([999]), labels), labels, (0,))
+    both = pipe.transformer.features(x, pipe.transformer.condition(torch.tensor([999]), labels), labels, (0, 1))
     assert len(first.tokens) == 1
     assert torch.equal(first.tokens[0], both.tokens[0])
     assert torch.equal(pipe.transformer.predict(both), pipe.transformer(x, torch.tensor(999), labels).sample)
@@ -140,7 +140,9 @@ def test_what_is_compared_is_the_same_however_it_is_computed() -> None:
     x = torch.randn(3, 144, 16, 16)
 
     def answer() -> torch.Tensor:
-        features = pipe.transformer.features(x, torch.tensor(999), labels, decoder.layers, decoder.stem)
+        features = pipe.transformer.features(
+            x, pipe.transformer.condition(torch.tensor([999]), labels), labels, decoder.layers, decoder.stem
+        )
         images: torch.Tensor = decoder(labels, features)
         return images
 
@@ -148,8 +150,10 @@ def test_what_is_compared_is_the_same_however_it_is_computed() -> None:
     decoder.train()  # as on an accelerator: all samples are compared, and what is not wanted counts nothing
     assert torch.allclose(chosen, answer(), atol=1e-5)
     matching = Matching([1002])
-    assert matching.eval()._rows(labels)[0].tolist() == [1]
-    assert matching._rows(torch.tensor([1000]))[0].tolist() == []
+    matched = matching.eval()(labels)
+    assert matched is not None
+    assert matched.rows.tolist() == [1]
+    assert matching(torch.tensor([1000])) is None
 
 
 def test_it_is_saved_in_the_checkpoint_and_chosen_by_name(pipe: PerceptionPipeline, tmp_path: Path) -> None:

@@ -30,12 +30,12 @@ class TimedPipeline(BrightnessPipeline):
         super().__init__()
         self.room = 1000
 
-    def batch(self, requests: Sequence[Request], recall: Any = None, refine: Any = None) -> list[PerceptionOutput]:
+    def batch(self, requests: Sequence[Request], memory: Any = None, refine: Any = None) -> list[PerceptionOutput]:
         samples = {"depth": 1, "flow": 2, "amodal": 1}
         count = sum(r.ensemble_size * samples[task.name] for r in requests for task in r.tasks)
         if min(count, self.max_batch_size) > self.room:
             raise torch.cuda.OutOfMemoryError
-        outputs = super().batch(requests, recall, refine)
+        outputs = super().batch(requests, memory, refine)
         stage_ms = {"encode": 0.001, "denoise": 100.0 * count * requests[0].num_inference_steps, "decode": 0.001}
         return [replace(output, stage_ms=stage_ms) for output in outputs]
 

@@ -25,9 +25,9 @@ class CountingPipeline(BrightnessPipeline):
         super().__init__()
         self.batches: list[list[Any]] = []
 
-    def batch(self, requests: Any, recall: Any = None, refine: Any = None) -> Any:
+    def batch(self, requests: Any, memory: Any = None, refine: Any = None) -> Any:
         self.batches.append([request.camera for request in requests])
-        return super().batch(requests, recall, refine)
+        return super().batch(requests, memory, refine)
 
 
 @pytest.fixture

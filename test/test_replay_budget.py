@@ -19,7 +19,7 @@ from diffusion_perception_ros.replay import ReplaySettings
 def timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample takes 10 ms for each step, by the pipeline's own account."""
 
-    def batch(self: Any, requests: Any, recall: Any = None) -> list[PerceptionOutput]:
+    def batch(self: Any, requests: Any, memory: Any = None) -> list[PerceptionOutput]:
         count = sum(r.ensemble_size * len(r.tasks) for r in requests)
         stage_ms = {"encode": 0.001, "denoise": 10.0 * count * requests[0].num_inference_steps, "decode": 0.001}
         return [replace(self(*given(r), **asked(r)), stage_ms=stage_ms) for r in requests]

@@ -102,10 +102,10 @@ class Watched(BrightnessPipeline):
         self.batches: list[int] = []
         self._watch = watch
 
-    def batch(self, requests: Sequence[Any], recall: Any = None) -> list[PerceptionOutput]:
+    def batch(self, requests: Sequence[Any], memory: Any = None) -> list[PerceptionOutput]:
         self.batches.append(len(requests))
         self._watch(sum(self.batches))
-        return super().batch(requests, recall)
+        return super().batch(requests, memory)
 
 
 def test_batches_are_as_large_as_asked_for(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_each_frame_is_encoded_once(pipe: PerceptionPipeline, clip: Any) -> None
             stream(clip[i], clip[i + 1], frame=i, next_frame=i + 1, tasks=("flow",))
         # Of this encoding image and prompt are resized differently: all but the first and the last frame are both.
         variants = len({picture.interpolation for picture in flow_pictures(pipe)})
-        assert sum(encoded) == stream.encoded == len(clip) + (variants - 1) * (len(clip) - 2)
+        assert sum(encoded) == stream.memory.encoded == len(clip) + (variants - 1) * (len(clip) - 2)
         before = sum(encoded)
         stream(clip[5], frame=5, tasks=("depth",))
         stream(clip[5], frame=5, tasks=("depth",))
@@ -89,16 +89,16 @@ def test_few_frames_are_kept_and_none_after_a_reset(pipe: PerceptionPipeline, cl
     stream = PerceptionStream(pipe)
     for i in range(5):
         stream(clip[i], clip[i + 1], frame=i, next_frame=i + 1)
-    assert list(stream._cameras[None]) == [3, 4, 5]
+    assert list(stream.memory._cameras[None]) == [3, 4, 5]
     stream.reset()
-    before = stream.encoded
+    before = stream.memory.encoded
     stream(clip[5], frame=5, tasks=("depth",))
-    assert stream.encoded == before + 1  # but not what asks for every pixel
+    assert stream.memory.encoded == before + 1  # but not what asks for every pixel
 
 
 def test_a_refused_frame_changes_nothing(pipe: PerceptionPipeline, clip: Any) -> None:
     stream = PerceptionStream(pipe)
     with pytest.raises(InputError):
         stream(clip[0].astype(np.float32), frame=0)
-    assert stream.encoded == 0
+    assert stream.memory.encoded == 0
     assert torch.is_tensor(pipe.transformer.pos_embed)

@@ -180,10 +180,10 @@ class Streams:
     ) -> tuple[PerceptionOutput, dict[str, float]]:
         """What is predicted of a frame, and milliseconds by stage."""
         stream = self._streams[measurement.configuration.model]
-        before = stream.encoded
+        before = stream.memory.encoded
         with WorkingMemory(self._device) if with_memory else nullcontext() as memory:
             output, total = self._timed(stream, measurement.configuration, frame, named=True)
-        measurement.pictures = stream.encoded - before
+        measurement.pictures = stream.memory.encoded - before
         if memory is not None:
             measurement.memory = memory.peak
         return output, {**output.stage_ms, "total": total}

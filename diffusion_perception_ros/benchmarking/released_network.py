@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_perception_ros.model.blocks import modulate
+from diffusion_perception_ros.model.embeddings import Condition
 from diffusion_perception_ros.model.transformer import DiTMoETransformer
 
 
@@ -38,7 +39,7 @@ class ReleasedTransformer:
     def __call__(self, x: Tensor, timestep: Tensor, class_labels: Tensor) -> Tensor:
         """(B, in_channels, h, w), a timestep and (B,) labels to (B, out_channels, h, w)."""
         condition = self._condition(timestep, class_labels)
-        features, compared = self._stem(x, self._stem.modulations(condition)) if self._stem else ([x], None)
+        features, compared = self._stem(x, self._stem.modulations(Condition(condition))) if self._stem else ([x], None)
         tokens = self._embed(features[-1], class_labels) + self._weights["pos_embed"]
         for i in range(self._config.num_layers):
             tokens = self._block(tokens, condition, f"blocks.{i}.")
@@ -47,7 +48,7 @@ class ReleasedTransformer:
         grid, patch = self._grid, self._patch
         x = tokens.view(len(x), grid, grid, patch, patch, -1)
         x = torch.einsum("bhwpqc->bchpwq", x).reshape(len(x), -1, grid * patch, grid * patch)
-        return self._head(x, features, compared, self._head.modulations(condition)) if self._head else x
+        return self._head(x, features, compared, self._head.modulations(Condition(condition))) if self._head else x
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
         return F.linear(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])

@@ -26,8 +26,8 @@ A camera's frames go through PerceptionStream, as in the node: each is encoded o
 decoder, dtype and compilation take turns of five frames, the first of which does not count, or of one frame where that
 takes seconds; and with --reference the released way takes its turn: the same weights, frames and noise in float32, one
 task and one image after the other, everything encoded anew, one expert after the other; with the KL autoencoder where
-ours has the tiny one, and always with the codec's decoder. Numbers are medians, with quartiles in parentheses. Memory is
-that of the weights and the peak of a frame beyond it, of the device or, on a CPU, of the process.
+ours has the tiny one, and always with the codec's decoder. Numbers are medians, with quartiles in parentheses. Memory
+is that of the weights and the peak of a frame beyond it, of the device or, on a CPU, of the process.
 
 exit status:
   0 all was measured, 2 unusable input or arguments, or nothing could be measured, 3 some could not, 130 interrupted

@@ -106,8 +106,8 @@ class PixelUnshuffleCodec(ImageCodec):
         self.latent_channels = 3 * downscale**2
 
     def encode(self, images: Tensor) -> Tensor:
-        """See ``ImageCodec``."""
-        return F.pixel_unshuffle(images, self.downscale)
+        """See ``ImageCodec``; channels last in memory, as the convolutions behind it want them."""
+        return F.pixel_unshuffle(images.contiguous(memory_format=torch.channels_last), self.downscale)
 
     def decode(self, latents: Tensor) -> Tensor:
         """See ``ImageCodec``."""

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_perception_ros.model.embeddings import Condition
 from diffusion_perception_ros.model.linear import Linear, linear
 
 # The modulations of blocks by resolution and block, each (..., 2 channels).
@@ -21,7 +22,7 @@ LevelModulations = list[list[Tensor]]
 # Side of the square that correlation's features are centred in, and the mean square of what is hardly a texture.
 _NEIGHBOURHOOD, _FAINT_TEXTURE = 7, 0.02
 # From how many needless products for each needed one a matrix product is slower on a CPU than one sum after another.
-_LARGEST_WASTE = 5
+_LARGEST_WASTE = 8
 
 
 class Pointwise(nn.Conv2d):
@@ -177,9 +178,9 @@ def _normalize(features: Tensor) -> Tensor:
     return texture * (texture.square().mean(dim=1, keepdim=True) + _FAINT_TEXTURE).rsqrt()
 
 
-def level_modulations(levels: nn.ModuleList, condition: Tensor) -> LevelModulations:
-    """Of the blocks of all resolutions, from a (..., D) condition."""
-    return [[block.modulation(condition) for block in level] for level in levels]  # type: ignore[attr-defined]
+def level_modulations(levels: nn.ModuleList, condition: Condition) -> LevelModulations:
+    """Of the blocks of all resolutions."""
+    return [[condition(block.modulation) for block in level] for level in levels]  # type: ignore[attr-defined]
 
 
 class ConvStem(nn.Module):
@@ -199,8 +200,8 @@ class ConvStem(nn.Module):
             nn.ModuleList(ConditionedBlock(width, hidden_size) for _ in range(blocks)) for width in widths
         )
 
-    def modulations(self, condition: Tensor) -> LevelModulations:
-        """Of all blocks, from a (..., D) condition."""
+    def modulations(self, condition: Condition) -> LevelModulations:
+        """Of all blocks."""
         return level_modulations(self.levels, condition)
 
     def forward(self, x: Tensor, modulations: LevelModulations) -> tuple[list[Tensor], tuple[Tensor, Tensor] | None]:
@@ -236,8 +237,8 @@ class ConvHead(nn.Module):
         self.norm = nn.GroupNorm(8, channels)
         self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
 
-    def modulations(self, condition: Tensor) -> LevelModulations:
-        """Of all blocks, from a (..., D) condition."""
+    def modulations(self, condition: Condition) -> LevelModulations:
+        """Of all blocks."""
         return level_modulations(self.levels, condition)
 
     def forward(

@@ -70,6 +70,24 @@ class LabelEmbedder(nn.Module):
         return out
 
 
+class Condition:
+    """Timestep and label of each sample, and what layers make of them, which depends on nothing else.
+
+    Args:
+        embedding: (B, D).
+    """
+
+    def __init__(self, embedding: Tensor) -> None:
+        self._embedding = embedding
+        self._modulations: dict[nn.Module, Tensor] = {}
+
+    def __call__(self, modulation: nn.Module) -> Tensor:
+        """What a layer's modulation makes of it, (B, channels), computed once."""
+        if modulation not in self._modulations:
+            self._modulations[modulation] = modulation(self._embedding)
+        return self._modulations[modulation]
+
+
 def sincos_position_embedding(hidden_size: int, grid_size: int) -> Tensor:
     """Fixed 2-D sine-cosine position embedding (He et al. 2022, MAE).
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from diffusion_perception_ros.model.blocks import Block, FinalLayer
 from diffusion_perception_ros.model.convolutions import ConvHead, ConvStem, LevelModulations
 from diffusion_perception_ros.model.embeddings import (
+    Condition,
     LabelEmbedder,
     PatchEmbed,
     TimestepEmbedder,
@@ -44,17 +45,20 @@ class Features:
     """What the network makes of a batch before it writes its prediction.
 
     Attributes:
-        condition: (B, D) of timestep and label.
+        condition: Of timestep and label.
         tokens: (B, T, D) after each block that was asked for.
         stem: What the convolutions before the transformer gave, (B, C, h, w), the finest resolution first; the latents
             themselves without them.
         compared: What the correlation compared of image and prompt, (B, C, h, w) each; None without one.
     """
 
-    condition: Tensor
+    condition: Condition
     tokens: Sequence[Tensor]
     stem: Sequence[Tensor]
     compared: tuple[Tensor, Tensor] | None
+
+
+Stem = Callable[[Tensor, Condition, Tensor], tuple[Sequence[Tensor], tuple[Tensor, Tensor] | None]]
 
 
 class Modulations(NamedTuple):
@@ -172,6 +176,10 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         self.pos_embed: Tensor
         self.kernel_of_label: Tensor
 
+    def condition(self, timestep: Tensor, class_labels: Tensor) -> Condition:
+        """Of timesteps and labels; see ``modulations`` for the arguments."""
+        return Condition(self.t_embedder(timestep) + self.y_embedder(class_labels))
+
     def modulations(self, timestep: Tensor, class_labels: Tensor) -> Modulations:
         """What the forward pass needs to know of timesteps and labels.
 
@@ -179,11 +187,11 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
             timestep: (B,) or (1,); or (steps, 1), a whole schedule.
             class_labels: (B,).
         """
-        condition = self.t_embedder(timestep) + self.y_embedder(class_labels)
+        condition = self.condition(timestep, class_labels)
         return Modulations(
             self.stem.modulations(condition) if self.stem else [],
-            [block.adaLN_modulation(condition) for block in self.blocks],  # type: ignore[operator]  # modules
-            self.final_layer.adaLN_modulation(condition),
+            [condition(block.adaLN_modulation) for block in self.blocks],  # type: ignore[arg-type]  # modules
+            condition(self.final_layer.adaLN_modulation),
             self.head.modulations(condition) if self.head else [],
         )
 
@@ -218,16 +226,16 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
     def features(
         self,
         hidden_states: Tensor,
-        timestep: Tensor,
+        condition: Condition,
         class_labels: Tensor,
         layers: Sequence[int] | None = None,
-        stem: Callable[[Tensor, Tensor, Tensor], tuple[Sequence[Tensor], tuple[Tensor, Tensor] | None]] | None = None,
+        stem: Stem | None = None,
     ) -> Features:
         """What decoders read that do without the prediction; see ``forward`` for the arguments.
 
         Args:
             hidden_states: See there.
-            timestep: See there.
+            condition: Of timestep and labels.
             class_labels: See there.
             layers: The blocks after which tokens are wanted, in ascending order; none after the last of them is
                 computed. By default the last block of all.
@@ -235,7 +243,6 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
                 ``ThinStem``.
         """
         wanted = (len(self.blocks) - 1,) if layers is None else layers
-        condition = self.t_embedder(timestep.reshape(-1)) + self.y_embedder(class_labels)
         given: Sequence[Tensor] = [hidden_states]
         compared = None
         if stem:
@@ -245,7 +252,7 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         x = self.x_embedder(given[-1], self.kernel_of_label[class_labels]) + self.pos_embed
         tokens = []
         for i, block in enumerate(self.blocks[: wanted[-1] + 1]):
-            x = block(x, block.adaLN_modulation(condition))  # type: ignore[operator]  # modules
+            x = block(x, condition(block.adaLN_modulation))  # type: ignore[arg-type]  # modules
             if i in wanted:
                 tokens.append(x)
         return Features(condition, tokens, given, compared)
@@ -253,7 +260,7 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
     def predict(self, features: Features) -> Tensor:
         """From the features of the last block to (B, out_channels, sample_size, sample_size)."""
         condition = features.condition
-        x = self._unpatchify(self.final_layer(features.tokens[-1], self.final_layer.adaLN_modulation(condition)))
+        x = self._unpatchify(self.final_layer(features.tokens[-1], condition(self.final_layer.adaLN_modulation)))
         if self.head is None:
             return x
         out: Tensor = self.head(x, features.stem, features.compared, self.head.modulations(condition))

@@ -7,7 +7,7 @@ from typing import Any
 
 from diffusion_perception_ros.ros.preflight import ROS_NEEDED, can_start
 from diffusion_perception_ros.ros.spin import spin
-from diffusion_perception_ros.threads import wait_passively
+from diffusion_perception_ros.threads import wait_briefly
 
 _DESCRIPTION = "Depth, optical flow and amodal masks of a camera's frames, as a ROS 2 lifecycle node."
 _EPILOG = """\
@@ -38,7 +38,7 @@ def main(args: list[str] | None = None) -> int:
     """
     if not can_start("perception_node", _DESCRIPTION, _EPILOG, _NEEDED, args):
         return 2
-    wait_passively()
+    wait_briefly()
     return spin("perception_node", _make, args)
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffusion_perception_ros.model.decoders import PerceptionDecoder
+from diffusion_perception_ros.model.embeddings import Condition
 from diffusion_perception_ros.model.transformer import DiTMoETransformer, Features
 
 _STEPS_AT_ONCE = 25
+
+Known = Callable[[Hashable, Callable[[], Any]], Any]
+"""What timesteps, by which it is called, and the batch's labels make: from before, or else made by the function."""
+
+
+def _unknown(timesteps: Hashable, make: Callable[[], Any]) -> Any:
+    return make()
 
 
 def denoise(
@@ -22,6 +32,7 @@ def denoise(
     *,
     one_step: bool = False,
     first: int = 0,
+    known: Known = _unknown,
 ) -> Tensor:
     """From the initial latent to the predicted one.
 
@@ -36,6 +47,7 @@ def denoise(
         class_labels: (B,) on the device.
         first: Index of the timestep that the initial latent is at.
         one_step: Return the first step's estimate of the clean latent.
+        known: Knows modulations of these labels from before.
 
     Returns:
         (B, C, h, w).
@@ -50,8 +62,12 @@ def denoise(
             # What timesteps and labels alone decide, for many steps at once: few large products, in bounded memory.
             position = (i - first) % _STEPS_AT_ONCE
             if not position:
-                schedule = device_timesteps[i : i + _STEPS_AT_ONCE, None]
-                modulations = transformer.modulations(schedule, class_labels)
+                steps = slice(i, i + _STEPS_AT_ONCE)
+                schedule = device_timesteps[steps, None]
+                modulations = known(
+                    tuple(scheduler.timesteps[steps].tolist()),
+                    partial(transformer.modulations, schedule, class_labels),
+                )
             modulation = modulations.step(position)
         target_slot.copy_(latents)
         output = transformer(model_input, device_timesteps[i], class_labels, modulation).sample[:, :channels]
@@ -72,6 +88,7 @@ def first_features(
     decoder: PerceptionDecoder,
     *,
     first: int = 0,
+    known: Known = _unknown,
 ) -> Features:
     """What the network makes of the first step, for a decoder that reads it; see ``denoise`` for the arguments.
 
@@ -83,7 +100,14 @@ def first_features(
         class_labels: See there.
         decoder: Says which blocks, and may have a stem of its own.
         first: See there.
+        known: Knows the condition of these labels from before.
     """
-    timestep = scheduler.timesteps[first].to(latents.device)
+    timestep = scheduler.timesteps[first]
+
+    def condition() -> Condition:
+        return transformer.condition(timestep.to(latents.device).reshape(1), class_labels)
+
     model_input = torch.cat([conditions, latents], dim=1)
-    return transformer.features(model_input, timestep, class_labels, decoder.layers, decoder.stem)
+    return transformer.features(
+        model_input, known(timestep.item(), condition), class_labels, decoder.layers, decoder.stem
+    )

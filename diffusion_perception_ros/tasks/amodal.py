@@ -86,21 +86,18 @@ class Amodal(Task):
 def _masks(images: Tensor, context: DecodeContext) -> NDArray[np.bool_]:
     """(instances, 3, R, R) to (instances, H, W): where each object is."""
     geometry = context.geometry
+    if context.encoding.kind == "rgb_on_white":
+        darkest = geometry.to_input(images).amin(dim=1)
+        return np.asarray((darkest < context.encoding.parameters["threshold"] / 127.5 - 1).cpu())
+    means = images.mean(dim=1)
     if not context.regions:
-        return np.asarray(_threshold(geometry.to_input(images), context.encoding).cpu())
+        return np.asarray((geometry.to_input(means) > 0).cpu())
     masks = np.zeros((len(images), geometry.height, geometry.width), bool)
-    for mask, image, region in zip(masks, images, context.regions.values(), strict=True):
+    for mask, mean, region in zip(masks, means, context.regions.values(), strict=True):
         # Clipped, so that of several network pixels in one of the image each has one vote.
-        part = _threshold(geometry.within(region).to_input(image.clamp(-1, 1), "area"), context.encoding)
-        mask[region.slices] = part.cpu()
+        part = geometry.within(region).to_input(mean.clamp(-1, 1), "area")
+        mask[region.slices] = (part > 0).cpu()
     return masks
-
-
-def _threshold(images: Tensor, encoding: TargetEncoding) -> Tensor:
-    """(..., 3, H, W) to (..., H, W) bool: where the object is."""
-    if encoding.kind == "rgb_on_white":
-        return images.amin(dim=-3) < encoding.parameters["threshold"] / 127.5 - 1
-    return images.mean(dim=-3) > 0
 
 
 def _iou(a: np.ndarray[Any, np.dtype[np.bool_]], b: np.ndarray[Any, np.dtype[np.bool_]]) -> float:

@@ -113,5 +113,7 @@ def _network_values(depth: Tensor, encoding: TargetEncoding) -> Tensor:
 
 def _relative(x: Tensor, encoding: TargetEncoding) -> Tensor:
     """Network values, clipped, to depth in [0, 1]."""
-    x = x.clamp(-1, 1)
-    return (encoding.parameters["log_range"] * (x - 1)).exp() if encoding.kind in _LOGARITHMIC else (x + 1) / 2
+    x = x.clamp(-1, 1)  # a copy, which the rest is done in
+    if encoding.kind in _LOGARITHMIC:
+        return x.sub_(1).mul_(encoding.parameters["log_range"]).exp_()
+    return x.add_(1).div_(2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -88,13 +87,13 @@ class Geometry:
         top, left = (self.resolution - height) // 2, (self.resolution - width) // 2
         return slice(top, top + height), slice(left, left + width)
 
-    def to_network(self, image: Tensor, interpolation: str) -> Tensor:
-        """(C, height, width) float to (C, resolution, resolution)."""
+    def to_network(self, image: Tensor, interpolation: str, fill: float = 0.0) -> Tensor:
+        """(C, height, width) float to (C, resolution, resolution), ``fill`` where there is no image."""
         if (self.height, self.width) != self.content:
             image = resize(image, self.content, interpolation)
         if self.content == (self.resolution, self.resolution):
             return image
-        square = image.new_zeros(image.shape[0], self.resolution, self.resolution)
+        square = image.new_full((image.shape[0], self.resolution, self.resolution), fill)
         rows, columns = self.box
         square[:, rows, columns] = image
         return square
@@ -121,8 +120,3 @@ def resize(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
         interpolation = "bilinear"
     align_corners = False if interpolation == "bilinear" else None
     return F.interpolate(image.unsqueeze(0), size=size, mode=interpolation, align_corners=align_corners)[0]
-
-
-def image_to_tensor(image: Tensor) -> Tensor:
-    """(H, W, 3) uint8 to (3, H, W) float32 in [-1, 1]."""
-    return image.permute(2, 0, 1).to(torch.float32).div_(127.5).sub_(1.0)

@@ -83,17 +83,19 @@ class DecoderNetwork(nn.Module):
         decoder, transformer = self.decoder, self._fixed.module
         if timestep is None:
             return Decoded(decoder(labels, x), None, None)
+        with torch.no_grad():
+            condition = transformer.condition(timestep.reshape(-1), labels)
         if decoder.stem is None:
             last = len(transformer.blocks) - 1
             layers = tuple(dict.fromkeys((*decoder.layers, last))) if teaches else decoder.layers
             with torch.no_grad():
-                features = transformer.features(x, timestep, labels, layers)
+                features = transformer.features(x, condition, labels, layers)
                 output = transformer.predict(features) if teaches else None
             return Decoded(decoder(labels, features), output, None)
         with torch.no_grad():
-            taught = transformer.features(x, timestep, labels)
+            taught = transformer.features(x, condition, labels)
             output = transformer.predict(taught) if teaches else None
-        features = transformer.features(x, timestep, labels, decoder.layers, decoder.stem)
+        features = transformer.features(x, condition, labels, decoder.layers, decoder.stem)
         return Decoded(decoder(labels, features), output, (features.stem[-1], taught.stem[-1]))
 
 

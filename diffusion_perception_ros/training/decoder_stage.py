@@ -18,6 +18,7 @@ from diffusion_perception_ros.evaluation.samples import Sample
 from diffusion_perception_ros.evaluation.sheets.drawing import Picture
 from diffusion_perception_ros.model import folder as checkpoint_folder
 from diffusion_perception_ros.model.decoders import FULL, FeatureDecoder, LatentDecoder, PerceptionDecoder, save_decoder
+from diffusion_perception_ros.model.embeddings import Condition
 from diffusion_perception_ros.model.flops import count_flops
 from diffusion_perception_ros.model.transformer import Features, cast
 from diffusion_perception_ros.pipeline import EMBEDDED, PerceptionPipeline
@@ -60,7 +61,7 @@ class DecoderStage(Stage[DecoderNetwork]):
         side, width = transformer.sample_size, transformer.hidden_size
         with torch.device("meta"):
             label = torch.zeros(1, dtype=torch.long)
-            condition, x = torch.empty(1, width), torch.empty(1, transformer.in_channels, side, side)
+            condition, x = Condition(torch.empty(1, width)), torch.empty(1, transformer.in_channels, side, side)
             if not decoder.layers:
                 return count_flops(decoder, label, x[:, : codec.latent_channels])
             flops, compared = 0, None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from diffusion_perception_ros.model.codec import ImageCodec
 from diffusion_perception_ros.model.convolutions import ConditionedBlock, Lookup
 from diffusion_perception_ros.model.decoders.decoder import PerceptionDecoder
-from diffusion_perception_ros.model.decoders.matching import Matching
+from diffusion_perception_ros.model.decoders.matching import Matched, Matching
 from diffusion_perception_ros.model.decoders.stem import ThinStem
 from diffusion_perception_ros.model.transformer import DiTMoETransformer, Features
 
@@ -155,8 +155,18 @@ class FeatureDecoder(PerceptionDecoder):
             i = self.stem_level[level]
             y = y if i is None else y + self.stem_in[level](answer.stem[i])
             if not level and self.lookup and answer.compared:
-                y = self.matching.look(self.lookup, y, answer.compared, class_labels)
-            x = self.fuse[level](y, self.fuse[level].modulation(answer.condition))  # type: ignore[operator]  # modules
+                y = self._look(self.lookup, y, answer.compared, class_labels)
+            x = self.fuse[level](y, answer.condition(self.fuse[level].modulation))  # type: ignore[arg-type]  # modules
         assert x is not None
         images: Tensor = F.pixel_shuffle(self.conv_out(F.silu(self.norm(x))), self.block)
         return images
+
+    def _look(self, lookup: Lookup, x: Tensor, compared: tuple[Tensor, Tensor], class_labels: Tensor) -> Tensor:
+        """Once more, for the samples that have something to compare; a thin stem has compared those alone."""
+        matched: Matched | None = self.matching(class_labels)
+        if not matched:
+            return x
+        one, other = compared if self.stem else (matched.of(side) for side in compared)
+        own = matched.of(x)
+        found: Tensor = lookup(own, one, other)
+        return matched.add(x, found - own)

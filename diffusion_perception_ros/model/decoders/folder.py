@@ -39,6 +39,7 @@ def load_decoder(
             "(docs/training.md)."
         )
     decoder: PerceptionDecoder = load_weights(_KINDS[name], folder, f"{_FOLDER}/{name}", dtype, device)
+    decoder.to(memory_format=torch.channels_last)
     decoder.eval().requires_grad_(False)
     return decoder
 

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from diffusion_perception_ros.model.convolutions import Correlation, Lookup
 
-Compared = tuple[Tensor, Tensor]
+class Matched(NamedTuple):
+    """The samples of a batch that have something to compare.
+
+    Attributes:
+        rows: (N,) their indices.
+        share: None; or where ``rows`` are all, (B, 1, 1, 1), 1 for those that are meant and 0 for the others.
+    """
+
+    rows: Tensor
+    share: Tensor | None
+
+    def of(self, x: Tensor) -> Tensor:
+        """(B, ...) to (N, ...)."""
+        return x if self.share is not None else x[self.rows]
+
+    def add(self, x: Tensor, change: Tensor) -> Tensor:
+        """(B, ...) plus (N, ...)."""
+        return x.index_add(0, self.rows, change) if self.share is None else x + change * self.share
 
 
 class Matching(nn.Module):
@@ -26,37 +43,15 @@ class Matching(nn.Module):
         self.register_buffer("is_matched", is_matched, persistent=False)
         self.is_matched: Tensor
 
-    def correlate(
-        self, correlation: Correlation, first: Tensor, second: Tensor, class_labels: Tensor
-    ) -> tuple[list[Tensor], Compared | None]:
-        """See ``Correlation``; 0 for the samples that are not compared, None if none is."""
-        rows, weight = self._rows(class_labels)
-        if not len(rows):
-            return [], None
-        matches, (one, other) = correlation(first[rows], second[rows])
-        scattered = [_scatter(x * weight, rows, len(first)) for x in (*matches, one, other)]
-        return scattered[:-2], (scattered[-2], scattered[-1])
+    def forward(self, class_labels: Tensor) -> Matched | None:
+        """Of (B,) labels; None where no sample is meant.
 
-    def look(self, lookup: Lookup, x: Tensor, compared: Compared, class_labels: Tensor) -> Tensor:
-        """See ``Lookup``; samples that are not compared stay as they are."""
-        rows, weight = self._rows(class_labels)
-        if not len(rows):
-            return x
-        found = lookup(x[rows], *(side[rows] for side in compared)) - x[rows]
-        return x + _scatter(found * weight, rows, len(x))
-
-    def _rows(self, class_labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) indices of samples and (N, 1, 1, 1) weights of 0 and 1.
-
-        On a device that the host would have to wait for these are all samples; and in training, where losses are about
-        all of them.
+        On a device that the host would have to wait for it chooses all of them, and in training, where losses are about
+        all.
         """
         mask = self.is_matched[class_labels.clamp_max(len(self.is_matched) - 1)]
-        choose = class_labels.device.type == "cpu" and not self.training
-        rows = mask.nonzero()[:, 0] if choose else torch.arange(len(mask), device=mask.device)
-        return rows, mask[rows].view(-1, 1, 1, 1)
-
-
-def _scatter(x: Tensor, rows: Tensor, count: int) -> Tensor:
-    """(N, ...) of some rows to (count, ...), 0 elsewhere."""
-    return x if len(x) == count else x.new_zeros(count, *x.shape[1:]).index_copy(0, rows, x)
+        if class_labels.device.type == "cpu" and not self.training:
+            rows = mask.nonzero()[:, 0]
+            return Matched(rows, None) if len(rows) else None
+        rows = torch.arange(len(mask), device=mask.device)
+        return Matched(rows, mask.view(-1, 1, 1, 1))

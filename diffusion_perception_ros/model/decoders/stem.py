@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
-from diffusion_perception_ros.model.convolutions import ConditionedBlock, Correlation
-from diffusion_perception_ros.model.decoders.matching import Compared, Matching
+from diffusion_perception_ros.model.convolutions import ConditionedBlock, Correlation, Pointwise
+from diffusion_perception_ros.model.decoders.matching import Matching
+from diffusion_perception_ros.model.embeddings import Condition
 
 
 class ThinStem(nn.Module):
@@ -33,7 +35,8 @@ class ThinStem(nn.Module):
     ) -> None:
         super().__init__()
         self.matching = matching
-        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        # A latent has many channels, of which no neighbours are needed before there are fewer.
+        self.conv_in = Pointwise(in_channels, widths[0])
         self.correlation: Correlation | None = None
         if correlation_radius:
             self.correlation = Correlation(in_channels // 3, widths[0] // 2, correlation_radius, widths)
@@ -41,18 +44,22 @@ class ThinStem(nn.Module):
         self.refine = nn.ModuleList(ConditionedBlock(width, hidden_size) for width in widths)
         self.embed = nn.Conv2d(widths[-1], out_channels, 1)
 
-    def forward(self, x: Tensor, condition: Tensor, class_labels: Tensor) -> tuple[list[Tensor], Compared | None]:
-        """(B, in_channels, h, w), (B, D) and (B,) to the features of each resolution and what was compared."""
-        matches: list[Tensor] = []
-        compared: Compared | None = None
-        if self.correlation:
+    def forward(
+        self, x: Tensor, condition: Condition, class_labels: Tensor
+    ) -> tuple[list[Tensor], tuple[Tensor, Tensor] | None]:
+        """(B, in_channels, h, w), condition and (B,) labels to features of each resolution and what was compared."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        compared = None
+        matched = self.matching(class_labels) if self.correlation else None
+        if self.correlation and matched:
             image, prompt, _ = x.chunk(3, dim=1)
-            matches, compared = self.matching.correlate(self.correlation, image, prompt, class_labels)
+            matches, compared = self.correlation(matched.of(image), matched.of(prompt))
         x = self.conv_in(x)
         features: list[Tensor] = []
         for level, block in enumerate(self.refine):
             x = self.down[level - 1](x) if level else x
-            x = block(x + matches[level] if matches else x, block.modulation(condition))  # type: ignore[operator]  # modules
+            x = matched.add(x, matches[level]) if matched else x
+            x = block(x, condition(block.modulation))  # type: ignore[arg-type]  # modules
             features.append(x)
         features[-1] = self.embed(features[-1])
         return features, compared
