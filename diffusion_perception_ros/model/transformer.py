@@ -237,12 +237,12 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
             hidden_states: See there.
             condition: Of timestep and labels.
             class_labels: See there.
-            layers: The blocks after which tokens are wanted, in ascending order; none after the last of them is
-                computed. By default the last block of all.
+            layers: The blocks after which tokens are wanted, in ascending order, and maybe one of them again; none
+                after the last is computed. By default the last block of all.
             stem: Takes the place of the convolutions before the transformer: of input, condition and labels, see
                 ``ThinStem``.
         """
-        wanted = (len(self.blocks) - 1,) if layers is None else layers
+        wanted = (len(self.blocks) - 1,) if layers is None else tuple(layers)
         given: Sequence[Tensor] = [hidden_states]
         compared = None
         if stem:
@@ -250,11 +250,10 @@ class DiTMoETransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         elif self.stem:
             given, compared = self.stem(hidden_states, self.stem.modulations(condition))
         x = self.x_embedder(given[-1], self.kernel_of_label[class_labels]) + self.pos_embed
-        tokens = []
+        tokens: list[Tensor] = []
         for i, block in enumerate(self.blocks[: wanted[-1] + 1]):
             x = block(x, condition(block.adaLN_modulation))  # type: ignore[arg-type]  # modules
-            if i in wanted:
-                tokens.append(x)
+            tokens += [x] * wanted.count(i)
         return Features(condition, tokens, given, compared)
 
     def predict(self, features: Features) -> Tensor:

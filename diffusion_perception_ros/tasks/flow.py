@@ -49,14 +49,15 @@ class Flow(Task):
         geometry = context.geometry
         network_pixels = pixels_per_displacement(context.encoding, geometry, context.flow_reference_size)
         most = tuple(a * b for a, b in zip(network_pixels, geometry.pixel_scale, strict=True))
+        scale = images.new_tensor(most).view(2, 1, 1)
 
         members = displacement(images[:, 0])
         value = geometry.to_input(members.mean(dim=0))
         unknown = torch.where(value.abs().amax(dim=0) > 1, torch.nan, 0.0)
-        flow = torch.stack([x.mul(pixels).add_(unknown) for x, pixels in zip(value, most, strict=True)], dim=-1)
+        flow = (value * scale).add_(unknown).permute(1, 2, 0).contiguous()
         fields: dict[str, Any] = {"flow": flow.cpu().numpy(), "max_displacement": most}
         if len(members) >= 3:
-            deviation = geometry.to_input(members.std(dim=0)) * images.new_tensor(most).view(2, 1, 1)
+            deviation = geometry.to_input(members.std(dim=0)) * scale
             fields["flow_standard_deviation"] = deviation.norm(dim=0).cpu().numpy()
         return fields
 

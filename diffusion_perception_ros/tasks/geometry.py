@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -109,6 +111,14 @@ class Geometry:
         return resize(flat[0], (self.height, self.width), interpolation).reshape(*leading, self.height, self.width)
 
 
+def _enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, by the library that takes a quarter of the time on a CPU; channels are then last in memory."""
+    pixels = image.permute(1, 2, 0).contiguous().numpy()
+    height, width = size
+    enlarged = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    return torch.from_numpy(enlarged.reshape(height, width, len(image))).permute(2, 0, 1)
+
+
 def resize(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
     """(C, H, W) float to (C, *size).
 
@@ -116,7 +126,10 @@ def resize(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
     (the mean of the pixels a new one covers), for checkpoints trained on smoothly shrunk images; what it enlarges is
     interpolated, as there is nothing to average.
     """
-    if interpolation == "area" and size[0] >= image.shape[-2] and size[1] >= image.shape[-1]:
+    enlarges = size[0] >= image.shape[-2] and size[1] >= image.shape[-1]
+    if interpolation == "area" and enlarges:
         interpolation = "bilinear"
+    if interpolation == "bilinear" and enlarges and image.device.type == "cpu":
+        return _enlarge(image, size)
     align_corners = False if interpolation == "bilinear" else None
     return F.interpolate(image.unsqueeze(0), size=size, mode=interpolation, align_corners=align_corners)[0]

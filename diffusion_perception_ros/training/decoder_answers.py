@@ -87,7 +87,7 @@ class DecoderNetwork(nn.Module):
             condition = transformer.condition(timestep.reshape(-1), labels)
         if decoder.stem is None:
             last = len(transformer.blocks) - 1
-            layers = tuple(dict.fromkeys((*decoder.layers, last))) if teaches else decoder.layers
+            layers = (*decoder.layers, last) if teaches else decoder.layers
             with torch.no_grad():
                 features = transformer.features(x, condition, labels, layers)
                 output = transformer.predict(features) if teaches else None

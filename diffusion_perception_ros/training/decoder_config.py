@@ -38,7 +38,7 @@ class HeadConfig:
         if self.channels < 1 or min(self.blocks, self.lookup_radius, self.thin_stem, self.correlation_radius) < 0:
             raise InputError("channels must be at least 1, the other sizes at least 0.")
         if self.kind == "features":
-            if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
+            if not self.layers or list(self.layers) != sorted(self.layers) or self.layers[0] < 0:
                 raise InputError(f"layers is {list(self.layers)}; list numbers of blocks, from 0, in ascending order.")
             if self.channels % 8 or self.thin_stem % 8:
                 raise InputError(

@@ -49,8 +49,8 @@ class FeatureDecoder(PerceptionDecoder):
         sample_size: Side of the latents.
         grid_size: Tokens along a side.
         hidden_size: Of the tokens.
-        layers: Blocks to read, in ascending order; as many as there are resolutions, of which the coarsest is the
-            tokens' own grid.
+        layers: Blocks to read, in ascending order, and maybe one of them again; as many as there are resolutions, of
+            which the coarsest is the tokens' own grid.
         channels: At the finest resolution; twice as many at each coarser one. A multiple of 8.
         out_channels: 1, or 3 where a task's channels differ from each other.
         in_channels: Of the network's input.
