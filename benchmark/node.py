@@ -80,7 +80,7 @@ class Camera:
                 executor.spin()
 
         self._executors = [SingleThreadedExecutor(), SingleThreadedExecutor()]
-        self._threads = [threading.Thread(target=spin, args=(executor,)) for executor in self._executors]
+        self._threads = [threading.Thread(target=spin, args=(executor,), daemon=True) for executor in self._executors]
         for executor, node, thread in zip(self._executors, (self.node, self.peer), self._threads, strict=True):
             executor.add_node(node)
             thread.start()

@@ -131,6 +131,15 @@ def test_blocks_after_the_last_that_is_read_are_not_computed(pipe: PerceptionPip
     assert torch.equal(pipe.transformer.predict(both), pipe.transformer(x, torch.tensor(999), labels).sample)
 
 
+def test_a_block_may_be_read_at_several_resolutions(pipe: PerceptionPipeline) -> None:
+    x, labels = torch.randn(2, 12, 8, 8), torch.tensor([1000, 1002])
+    tokens = pipe.transformer.features(
+        x, pipe.transformer.condition(torch.tensor([999]), labels), labels, (0, 0)
+    ).tokens
+    assert len(tokens) == 2
+    assert torch.equal(*tokens)
+
+
 def test_what_is_compared_is_the_same_however_it_is_computed() -> None:
     pipe = convolutional()
     decoder = decoder_for(

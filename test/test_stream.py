@@ -96,6 +96,29 @@ def test_few_frames_are_kept_and_none_after_a_reset(pipe: PerceptionPipeline, cl
     assert stream.memory.encoded == before + 1  # but not what asks for every pixel
 
 
+def test_what_timesteps_and_labels_make_is_computed_once(
+    pipe: PerceptionPipeline, clip: Any, labels: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[list[int]] = []
+    modulations = pipe.transformer.modulations
+
+    def counted(timestep: torch.Tensor, class_labels: torch.Tensor) -> Any:
+        computed.append(class_labels.tolist())
+        return modulations(timestep, class_labels)
+
+    monkeypatch.setattr(pipe.transformer, "modulations", counted)
+    stream = PerceptionStream(pipe)
+    for i in range(3):
+        seen: Any = stream(clip[i], clip[i + 1], frame=i, next_frame=i + 1, tasks=("depth", "flow"))
+    assert computed == [[1000, 1002, 1003]]
+    alone: Any = pipe(clip[2], clip[3], tasks=("depth", "flow"))
+    np.testing.assert_allclose(seen.flow, alone.flow, atol=1e-3)
+    stream(clip[3], clip[4], labels, frame=3, next_frame=4)
+    stream(clip[4], clip[5], frame=4, next_frame=5, tasks=("depth", "flow"), num_inference_steps=2)
+    stream(clip[4], clip[5], frame=4, next_frame=5, tasks=("depth", "flow"), sampler="ddim")
+    assert len(computed) == 5  # one of them the pipeline's, which remembers nothing
+
+
 def test_a_refused_frame_changes_nothing(pipe: PerceptionPipeline, clip: Any) -> None:
     stream = PerceptionStream(pipe)
     with pytest.raises(InputError):

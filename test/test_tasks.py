@@ -17,7 +17,7 @@ from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.metadata import CheckpointMetadata, TargetEncoding
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.tasks import DecodeContext, Picture, Task, find_task
-from diffusion_perception_ros.tasks.geometry import Geometry, Region
+from diffusion_perception_ros.tasks.geometry import Geometry, Region, resize
 
 SIZES = st.integers(8, 200)
 
@@ -53,6 +53,14 @@ def test_released_interpolations(interpolation: str) -> None:
     align = False if interpolation == "bilinear" else None
     want = F.interpolate(image[None], size=(64, 64), mode=interpolation, align_corners=align)[0]
     assert torch.equal(Geometry(48, 80, 64).to_network(image, interpolation), want)
+
+
+@given(height=st.integers(1, 64), width=st.integers(1, 64), channels=st.integers(1, 3))
+def test_enlarging_is_what_torch_makes_of_it(height: int, width: int, channels: int) -> None:
+    image = torch.rand(channels, height, width)
+    want = F.interpolate(image[None], size=(64, 70), mode="bilinear", align_corners=False)[0]
+    torch.testing.assert_close(resize(image, (64, 70), "bilinear"), want, rtol=0, atol=1e-4)
+    torch.testing.assert_close(resize(image, (64, 70), "area"), want, rtol=0, atol=1e-4)
 
 
 def context(task: str, height: int, width: int, resolution: int = 64, **changes: Any) -> DecodeContext:
