@@ -69,14 +69,14 @@ class Networks:
             (len(queries), 3, R, R), decoded, not clipped.
         """
         like = self.transformer.pos_embed
+        memory = memory or Memory()
         # First what goes to the device: a copy from the host waits for all that the device has been given to do.
         batches = [
-            (batch, torch.tensor([query.label for query in batch], device=like.device))
+            (batch, memory.condition(_labels(batch), partial(torch.tensor, _labels(batch), device=like.device)))
             for batch in split(queries, self.max_batch_size, self._reads_features)
         ]
         noise = draw_noise(queries, self.latent_shape, like.device, like.dtype)
         views = {view.key: view for query in queries for view in (query.image, query.prompt)}
-        memory = memory or Memory()
         encoded = memory.latents(list(views.values()), self.encode)
         latents = dict(zip(views, encoded, strict=True))
 
@@ -86,7 +86,7 @@ class Networks:
             image_latents = stack_latents([latents[query.image.key] for query in batch])
             prompt_latents = stack_latents([latents[query.prompt.key] for query in batch])
             scheduler, initial, first = self._beginning(batch, image_latents, noise)
-            known = partial(_known, memory, tuple(query.label for query in batch))
+            known = partial(_known, memory, _labels(batch))
             inputs = self.transformer, scheduler, torch.cat([image_latents, prompt_latents], dim=1), initial, labels
             if self.decoder and self._reads_features(batch[0]):
                 features = first_features(*inputs, self.decoder, first=first, known=known)
@@ -142,6 +142,10 @@ class Networks:
         # On a CPU, batched convolutions are no faster than one picture after another, need the memory of all of
         # them, and round differently for each batch size.
         return 1 if self.transformer.pos_embed.device.type == "cpu" else self.max_batch_size
+
+
+def _labels(batch: Sequence[Query]) -> tuple[int, ...]:
+    return tuple(query.label for query in batch)
 
 
 def _known(memory: Memory, labels: tuple[int, ...], timesteps: Hashable, make: Callable[[], Any]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_perception_ros.model.metadata import CheckpointMetadata, TargetEncoding
@@ -127,8 +128,25 @@ class Plan:
         outputs: dict[str, Any] = {}
         for task, context in self._contexts:
             outputs |= task.decode(answers[task.name], context)
+        outputs = _to_host(outputs)
         extra = {name: outputs.pop(name) for name in outputs.keys() - _OUTPUT_FIELDS}
         return PerceptionOutput(**outputs, extra=extra)
+
+
+def _to_host(fields: dict[str, Any]) -> dict[str, Any]:
+    """Tensors to arrays; from a GPU all at once, into memory that it writes to by itself."""
+    tensors = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+    on_host = {name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()}
+    for device in {tensor.device for tensor in tensors.values() if tensor.device.type == "cuda"}:
+        torch.cuda.current_stream(device).synchronize()
+    return {**fields, **{name: tensor.numpy() for name, tensor in on_host.items()}}
+
+
+def _to_device(image: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """A copy, because frames may be read-only or negatively strided views of messages, which torch cannot take."""
+    copy = torch.empty(image.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    copy.numpy()[...] = image
+    return copy.to(device, non_blocking=True)
 
 
 def _queries(task: Task, request: Request, context: DecodeContext) -> list[Query]:
@@ -172,8 +190,8 @@ def _render(view: View, frames: dict[int, Tensor], device: torch.device) -> Tens
     else:
         image = request.image if picture.source == "image" else request.next_image
         if id(image) not in frames:
-            # Copied, because frames may be read-only or negatively strided views of messages, which torch cannot take.
-            frames[id(image)] = torch.from_numpy(np.array(image, order="C")).to(device)
+            assert image is not None
+            frames[id(image)] = _to_device(image, device)
         # Brought to [-1, 1] when it is small. What surrounds it is grey, 0 there.
         pixels = frames[id(image)][part].permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
         tensor = seen.to_network(pixels, picture.interpolation, fill=127.5) / 127.5 - 1

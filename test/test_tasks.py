@@ -63,6 +63,11 @@ def test_enlarging_is_what_torch_makes_of_it(height: int, width: int, channels: 
     torch.testing.assert_close(resize(image, (64, 70), "area"), want, rtol=0, atol=1e-4)
 
 
+def decode(task: str, images: torch.Tensor, context: DecodeContext) -> dict[str, Any]:
+    fields = find_task(task).decode(images, context)
+    return {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in fields.items()}
+
+
 def context(task: str, height: int, width: int, resolution: int = 64, **changes: Any) -> DecodeContext:
     values: dict[str, Any] = {
         "encoding": find_task(task).released,
@@ -77,10 +82,10 @@ def context(task: str, height: int, width: int, resolution: int = 64, **changes:
 def test_depth_is_not_stretched_per_frame() -> None:
     images = torch.full((1, 1, 1, 3, 64, 64), -0.5)
     images[..., :32, :] = 0.5
-    depth = find_task("depth").decode(images, context("depth", 64, 64))["depth_relative"]
+    depth = decode("depth", images, context("depth", 64, 64))["depth_relative"]
     assert depth.dtype == np.float32
     assert set(np.unique(depth)) == {0.25, 0.75}
-    beyond = find_task("depth").decode(images * 10, context("depth", 64, 64))["depth_relative"]
+    beyond = decode("depth", images * 10, context("depth", 64, 64))["depth_relative"]
     assert set(np.unique(beyond)) == {0.0, 1.0}
 
 
@@ -92,9 +97,9 @@ def log_context(**changes: Any) -> DecodeContext:
 def test_log_depth_is_exponential_and_at_most_one(aligner: str) -> None:
     images = torch.full((1, 1, 1, 3, 64, 64), -0.5)
     images[..., :32, :] = 0.5
-    depth = find_task("depth").decode(images, log_context(aligner=aligner))["depth_relative"]
+    depth = decode("depth", images, log_context(aligner=aligner))["depth_relative"]
     np.testing.assert_allclose(depth[[0, -1], 0], np.exp([-1, -3]), rtol=1e-6)
-    beyond = find_task("depth").decode(images * 10, log_context())["depth_relative"]
+    beyond = decode("depth", images * 10, log_context())["depth_relative"]
     np.testing.assert_allclose(beyond[[0, -1], 0], np.exp([0, -4]), rtol=1e-6)
 
 
@@ -105,15 +110,15 @@ def test_metric_depth_is_in_metres_or_not_at_all() -> None:
     images = torch.full((1, 1, 1, 3, 64, 64), -0.5)
     images[..., 20:40, :] = 0.5
     images[..., 40:, :] = 3.0  # beyond what the encoding can express
-    fields = find_task("depth").decode(images, context("depth", 64, 64, encoding=METRIC))
+    fields = decode("depth", images, context("depth", 64, 64, encoding=METRIC))
     np.testing.assert_allclose(fields["depth_metric"][[0, 30], 0], 5 * np.exp([-1, 1]), rtol=1e-6)
     assert np.isnan(fields["depth_metric"][50]).all()
     np.testing.assert_allclose(fields["depth_relative"][[0, 30, 50], 0], np.exp([-3, -1, 0]), rtol=1e-6)
-    assert "depth_metric" not in find_task("depth").decode(images, log_context())
+    assert "depth_metric" not in decode("depth", images, log_context())
     three = torch.cat([images, images + 0.1, images - 0.1])
     released = context("depth", 64, 64, encoding=METRIC, aligner="released")
-    assert "depth_metric" not in find_task("depth").decode(three, released)
-    aligned = find_task("depth").decode(three, context("depth", 64, 64, encoding=METRIC))["depth_metric"]
+    assert "depth_metric" not in decode("depth", three, released)
+    aligned = decode("depth", three, context("depth", 64, 64, encoding=METRIC))["depth_metric"]
     np.testing.assert_allclose(aligned[0], fields["depth_metric"][0], rtol=1e-4)
 
 
@@ -121,11 +126,11 @@ def test_uncertainty_of_log_depth_is_a_share_of_the_depth() -> None:
     ramp = torch.linspace(-0.5, 0.5, 64).expand(64, 64)
     ripple = 0.02 * (torch.arange(64) % 2 * 2 - 1)
     members = torch.stack([ramp - ripple, ramp, ramp + ripple])[:, None, None, None].expand(-1, 1, 1, 3, -1, -1)
-    fields = find_task("depth").decode(members, log_context())
+    fields = decode("depth", members, log_context())
     share = fields["depth_uncertainty"] / fields["depth_relative"]
     np.testing.assert_allclose(share, 2.0 * 0.02, atol=0.013)
     # The released aligner answers in [0, 1] of the frame, which are -1 and 1 of the encoding.
-    released = find_task("depth").decode(members, log_context(aligner="released"))
+    released = decode("depth", members, log_context(aligner="released"))
     np.testing.assert_allclose(released["depth_relative"].max(), 1, rtol=1e-5)
     np.testing.assert_allclose(released["depth_relative"].min(), np.exp(-4), rtol=1e-5)
 
@@ -133,7 +138,7 @@ def test_uncertainty_of_log_depth_is_a_share_of_the_depth() -> None:
 def test_depth_is_the_mean_of_the_channels() -> None:
     images = torch.zeros(1, 1, 1, 3, 64, 64)
     images[:, :, :, 0] = 0.9
-    depth = find_task("depth").decode(images, context("depth", 30, 40))["depth_relative"]
+    depth = decode("depth", images, context("depth", 30, 40))["depth_relative"]
     np.testing.assert_allclose(depth, (0.3 + 1) / 2, rtol=1e-6)
     assert depth.shape == (30, 40)
 
@@ -143,7 +148,7 @@ def test_flow_in_input_pixels(height: int, width: int) -> None:
     """The released rule: u x W / 512 and v x H / 384, with 75 pixels for 1.0."""
     images = torch.empty(1, 1, 2, 3, 64, 64)
     images[:, :, 0], images[:, :, 1] = 0.2, -0.4
-    fields = find_task("flow").decode(images, context("flow", height, width))
+    fields = decode("flow", images, context("flow", height, width))
     assert fields["flow"].shape == (height, width, 2)
     np.testing.assert_allclose(fields["flow"][..., 0], 0.2 * 75 * width / 512, rtol=1e-5)
     np.testing.assert_allclose(fields["flow"][..., 1], -0.4 * 75 * height / 384, rtol=1e-5)
@@ -155,7 +160,7 @@ def test_flow_under_letterbox_uses_one_scale_for_the_picture() -> None:
     """640x480 letterboxed to 64x64 shrinks both axes tenfold; the network's v still counts 384 rows for the square."""
     images = torch.full((1, 1, 2, 3, 64, 64), 0.1)
     geometry = Geometry(480, 640, 64, "letterbox")
-    flow = find_task("flow").decode(images, context("flow", 480, 640, geometry=geometry))["flow"]
+    flow = decode("flow", images, context("flow", 480, 640, geometry=geometry))["flow"]
     np.testing.assert_allclose(flow[..., 0], 7.5 * 640 / 512, rtol=1e-5)
     np.testing.assert_allclose(flow[..., 1], 7.5 * 640 / 384, rtol=1e-5)
 
@@ -163,7 +168,7 @@ def test_flow_under_letterbox_uses_one_scale_for_the_picture() -> None:
 def test_unrepresentable_flow_is_nan() -> None:
     images = torch.zeros(1, 1, 2, 3, 64, 64)
     images[:, :, 1, :, :32] = 1.01
-    flow = find_task("flow").decode(images, context("flow", 64, 64))["flow"]
+    flow = decode("flow", images, context("flow", 64, 64))["flow"]
     assert np.isnan(flow[:31]).all()
     assert (flow[33:] == 0).all()
 
@@ -171,7 +176,7 @@ def test_unrepresentable_flow_is_nan() -> None:
 def test_flow_ensemble_is_the_mean_with_its_spread() -> None:
     images = torch.zeros(4, 1, 2, 3, 64, 64)
     images[:, :, 0] = torch.tensor([0.0, 0.1, 0.2, 0.3]).view(4, 1, 1, 1, 1)
-    fields = find_task("flow").decode(images, context("flow", 384, 512))
+    fields = decode("flow", images, context("flow", 384, 512))
     np.testing.assert_allclose(fields["flow"][..., 0], 0.15 * 75, rtol=1e-5)
     np.testing.assert_allclose(fields["flow_standard_deviation"], np.std([0, 7.5, 15, 22.5], ddof=1), rtol=1e-5)
 
@@ -195,7 +200,7 @@ def test_amodal_mask_is_what_is_not_white() -> None:
     images[..., 50:60, 50:60] = 240 / 127.5 - 1  # nearly white: background
     images[:, :, :, 1, 45:48, 45:48] = -1.0  # magenta: one dark channel is enough
     visible = square(64, 5, 20)
-    (instance,) = find_task("amodal").decode(images, context("amodal", 64, 64, visible_masks={3: visible}))["amodal"]
+    (instance,) = decode("amodal", images, context("amodal", 64, 64, visible_masks={3: visible}))["amodal"]
     want = square(64, 10, 40) | visible | square(64, 45, 48)
     assert instance.id == 3
     assert np.array_equal(instance.mask, want)
@@ -209,8 +214,8 @@ def test_amodal_masks_as_masks() -> None:
     images = -torch.ones(1, 1, 1, 3, 64, 64)
     images[..., 10:40, 10:40] = 1.0
     encoding = TargetEncoding("mask", labels=(1001,))
-    (instance,) = find_task("amodal").decode(
-        images, context("amodal", 64, 64, encoding=encoding, visible_masks={1: square(64, 12, 15)})
+    (instance,) = decode(
+        "amodal", images, context("amodal", 64, 64, encoding=encoding, visible_masks={1: square(64, 12, 15)})
     )["amodal"]
     assert np.array_equal(instance.mask, square(64, 10, 40))
     assert instance.appearance is None
@@ -275,7 +280,7 @@ def test_amodal_ensemble_is_the_median_and_knows_its_agreement() -> None:
     images[0, ..., 10:30, 10:30] = -1.0
     images[1:, ..., 10:40, 10:40] = -1.0
     visible = square(64, 10, 12)
-    (instance,) = find_task("amodal").decode(images, context("amodal", 64, 64, visible_masks={1: visible}))["amodal"]
+    (instance,) = decode("amodal", images, context("amodal", 64, 64, visible_masks={1: visible}))["amodal"]
     assert np.array_equal(instance.mask, square(64, 10, 40))
     assert instance.agreement == pytest.approx((20**2 / 30**2 + 1 + 1) / 3)
 
@@ -284,7 +289,7 @@ def test_amodal_masks_are_thresholded_after_resizing() -> None:
     images = torch.ones(1, 1, 1, 3, 64, 64)
     images[..., :32] = -1.0
     masks = {1: np.zeros((200, 300), bool)}
-    (instance,) = find_task("amodal").decode(images, context("amodal", 200, 300, visible_masks=masks))["amodal"]
+    (instance,) = decode("amodal", images, context("amodal", 200, 300, visible_masks=masks))["amodal"]
     assert instance.mask.shape == (200, 300)
     assert instance.mask[:, :148].all()
     assert not instance.mask[:, 155:].any()
@@ -300,7 +305,7 @@ UNIT_VECTOR = TargetEncoding("unit_vector", labels=(1005,))
 
 
 def decode_normals(images: torch.Tensor, height: int = 64, width: int = 64) -> np.ndarray[Any, np.dtype[np.float32]]:
-    normals = find_task("normals").decode(images, context("normals", height, width, encoding=UNIT_VECTOR))["normals"]
+    normals = decode("normals", images, context("normals", height, width, encoding=UNIT_VECTOR))["normals"]
     assert normals.shape == (height, width, 3)
     assert normals.dtype == np.float32
     return np.asarray(normals)

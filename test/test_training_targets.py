@@ -43,7 +43,10 @@ def decode(task: str, target: Target, visible: np.ndarray | None = None) -> list
         masks = {} if visible is None else {1: visible[i]}
         geometry = Geometry(SIZE, SIZE, SIZE)
         context = DecodeContext(metadata.tasks[task], geometry, metadata.flow_reference_size, "standardize", masks)
-        answers.append(find_task(task).decode(images[None, None], context))
+        fields = find_task(task).decode(images[None, None], context)
+        answers.append(
+            {name: np.asarray(value) if isinstance(value, torch.Tensor) else value for name, value in fields.items()}
+        )
     return answers
 
 
@@ -66,7 +69,7 @@ def test_metric_depth_there_and_back() -> None:
     target = find_task("depth").encode_target(truth, encoding, (SIZE, SIZE))
     for depth, images in zip(truth.depth, target.images, strict=True):
         context = DecodeContext(encoding, Geometry(SIZE, SIZE, SIZE), (SIZE, SIZE), "standardize", {})
-        metres = torch.from_numpy(find_task("depth").decode(images[None, None], context)["depth_metric"])
+        metres = find_task("depth").decode(images[None, None], context)["depth_metric"]
         representable = (depth > 4 * np.exp(-1.499)) & (depth < 4 * np.exp(1.499))
         assert representable.any()
         torch.testing.assert_close(metres[representable], depth[representable], rtol=1e-4, atol=1e-4)
@@ -79,7 +82,7 @@ def test_log_depth_there_and_back() -> None:
     target = find_task("depth").encode_target(truth, encoding, (SIZE, SIZE))
     for depth, images in zip(truth.depth, target.images, strict=True):
         context = DecodeContext(encoding, Geometry(SIZE, SIZE, SIZE), (SIZE, SIZE), "standardize", {})
-        relative = torch.from_numpy(find_task("depth").decode(images[None, None], context)["depth_relative"])
+        relative = find_task("depth").decode(images[None, None], context)["depth_relative"]
         known = depth.isfinite()
         median = depth[known].median()
         limits = float(median * np.exp(-1.5)), float(median * np.exp(1.5))

@@ -89,7 +89,9 @@ class Models:
         """
         codec = released_codec(codec)
         if codec not in self._released:
-            own = self._codec(codec, _FLOAT32)
+            own = copy.deepcopy(self._codec(codec, _FLOAT32))
+            for network in networks(own):  # laid out in memory as diffusers loads it
+                network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
             base = self._base
             pipe = PerceptionPipeline(base.transformer, own, base.scheduler_config, base.metadata)
             self._released[codec] = ReleasedPipeline(pipe, own)

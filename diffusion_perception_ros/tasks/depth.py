@@ -60,16 +60,16 @@ class Depth(Task):
         x = context.geometry.to_input(x)
         depth = _relative(x, context.encoding)
         fields: dict[str, Any] = {
-            "depth_relative": depth.cpu().numpy(),
+            "depth_relative": depth,
             "depth_median": median_depth(context.encoding),
         }
         parameters = context.encoding.parameters
         if context.encoding.kind == "log_metric" and not is_stretched:
             metres = parameters["middle"] * (parameters["log_range"] * x).exp()
-            fields["depth_metric"] = torch.where(x.abs() < 1, metres, torch.nan).cpu().numpy()
+            fields["depth_metric"] = torch.where(x.abs() < 1, metres, torch.nan)
         if spread is not None:
             slope = depth * parameters["log_range"] if context.encoding.kind in _LOGARITHMIC else 0.5
-            fields["depth_uncertainty"] = (context.geometry.to_input(spread) * slope).cpu().numpy()
+            fields["depth_uncertainty"] = context.geometry.to_input(spread) * slope
         return fields
 
     def encode_target(self, truth: Truth, encoding: TargetEncoding, flow_reference_size: tuple[int, int]) -> Target:

@@ -55,10 +55,10 @@ class Flow(Task):
         value = geometry.to_input(members.mean(dim=0))
         unknown = torch.where(value.abs().amax(dim=0) > 1, torch.nan, 0.0)
         flow = (value * scale).add_(unknown).permute(1, 2, 0).contiguous()
-        fields: dict[str, Any] = {"flow": flow.cpu().numpy(), "max_displacement": most}
+        fields: dict[str, Any] = {"flow": flow, "max_displacement": most}
         if len(members) >= 3:
             deviation = geometry.to_input(members.std(dim=0)) * scale
-            fields["flow_standard_deviation"] = deviation.norm(dim=0).cpu().numpy()
+            fields["flow_standard_deviation"] = deviation.norm(dim=0)
         return fields
 
     def encode_target(self, truth: Truth, encoding: TargetEncoding, flow_reference_size: tuple[int, int]) -> Target:

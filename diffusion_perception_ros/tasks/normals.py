@@ -36,7 +36,7 @@ class Normals(Task):
         vectors = context.geometry.to_input(images[:, 0, 0].mean(dim=0))
         length = vectors.norm(dim=0)
         normals = torch.where(length > _SHORTEST, vectors / length, torch.nan)
-        return {"normals": normals.permute(1, 2, 0).contiguous().cpu().numpy()}
+        return {"normals": normals.permute(1, 2, 0).contiguous()}
 
     def encode_target(self, truth: Truth, encoding: TargetEncoding, flow_reference_size: tuple[int, int]) -> Target:
         """The vectors themselves."""

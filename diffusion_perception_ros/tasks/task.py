@@ -97,7 +97,8 @@ class Task(ABC):
             context: Encoding, geometry and masks.
 
         Returns:
-            Fields of ``PerceptionOutput`` by name; names it does not have go to its ``extra``.
+            Fields of ``PerceptionOutput`` by name; names it does not have go to its ``extra``. Tensors become arrays:
+            those of all tasks leave the device together.
         """
 
     def encode_target(self, truth: Truth, encoding: TargetEncoding, flow_reference_size: tuple[int, int]) -> Target:
