@@ -19,8 +19,7 @@ from page import write_page
 
 _ROOT = Path(__file__).resolve().parent.parent
 _LIMIT = {"cpu": 900.0, "cuda": 480.0}
-# Also with --decoder full,latent,features, where the embedded checkpoint has these.
-_EMBEDDED = "--tasks depth,flow --tasks depth,flow,amodal --reference --rounds 200 --seconds 15"
+_EMBEDDED = "--tasks depth,flow --tasks depth,flow,amodal --decoder full,features --reference --rounds 200 --seconds 15"
 _OFFICIAL = "--random 12x384 --resolution 512 --tasks depth,flow,amodal --codec kl,tiny --warm-up 1"
 _FULL = "--random 28x1152 --resolution 512 --tasks depth,flow --dtype bfloat16 --rounds 100 --seconds 20"
 # The first are the most important ones.
