@@ -1,6 +1,6 @@
 """All figures of docs/benchmarks, each by the command that stands beside it there; then the page and its picture.
 
-    make benchmark                                on a CPU, some nine minutes on two cores that nothing else uses
+    make benchmark                                on a CPU, some eleven minutes on two cores that nothing else uses
     python benchmark/figures.py --device cuda     on a Hopper GPU, less than eight minutes
     python benchmark/figures.py --small --out FOLDER      the same at small size, to see that it works
 
