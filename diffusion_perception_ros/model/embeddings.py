@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion_perception_ros.model.linear import Linear
@@ -29,10 +28,11 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor, kernel_index: Tensor) -> Tensor:
         """(B, C, H, W) and (B,) to (B, T, D)."""
-        patches = F.unfold(x, self.patch_size, stride=self.patch_size)  # (B, C*p*p, T)
+        p = self.patch_size
+        patches = x.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 1, 3, 5)  # (B, H/p, W/p, C, p, p)
         weight = self.weight.index_select(0, kernel_index).flatten(2)  # (B, D, C*p*p)
-        tokens = torch.baddbmm(self.bias.index_select(0, kernel_index).unsqueeze(-1), weight, patches)
-        return tokens.transpose(1, 2)
+        bias = self.bias.index_select(0, kernel_index).unsqueeze(1)
+        return torch.baddbmm(bias, patches.flatten(3).flatten(1, 2), weight.transpose(1, 2))
 
 
 class TimestepEmbedder(nn.Module):

@@ -52,10 +52,12 @@ class Flow(Task):
         scale = images.new_tensor(most).view(2, 1, 1)
 
         members = displacement(images[:, 0])
-        value = geometry.to_input(members.mean(dim=0))
-        unknown = torch.where(value.abs().amax(dim=0) > 1, torch.nan, 0.0)
-        flow = (value * scale).add_(unknown).permute(1, 2, 0).contiguous()
-        fields: dict[str, Any] = {"flow": flow, "max_displacement": most}
+        mean = members.mean(dim=0)
+        flow = geometry.to_input(mean * scale)
+        # Nothing between representable values is not; only a CPU knows at once whether all are.
+        if mean.device.type != "cpu" or mean.abs().max() > 1:
+            flow = torch.where((flow.abs() > scale).any(dim=0), torch.nan, flow)
+        fields: dict[str, Any] = {"flow": flow.permute(1, 2, 0).contiguous(), "max_displacement": most}
         if len(members) >= 3:
             deviation = geometry.to_input(members.std(dim=0)) * scale
             fields["flow_standard_deviation"] = deviation.norm(dim=0)
