@@ -8,6 +8,8 @@ moves all of them but those that are given absolutely.
 
 from __future__ import annotations
 
+import asyncio
+
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, OpaqueFunction, RegisterEventHandler
 from launch.conditions import IfCondition
@@ -18,8 +20,10 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.ros_adapters import get_ros_node
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState as ChangeStateService
 
 PACKAGE = "diffusion_perception_ros"
 
@@ -149,18 +153,32 @@ def _prefixes(cameras: list[str]) -> list[str]:
 
 
 def _autostart(node: LifecycleNode) -> list[LaunchDescriptionEntity]:
-    """Configure the node when its process runs, and activate it when that has succeeded, however long it takes.
+    """Configure the node when it listens, and activate it when that has succeeded, however long it takes.
 
     Only the first time: whoever takes the node down later by hand, or configures it after a failure, is not interfered
     with.
     """
 
-    def change(transition: int) -> EmitEvent:
-        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
+    def change(transition: int) -> ChangeState:
+        return ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition)
+
+    async def configure(context: LaunchContext) -> None:
+        # Told at once, launch_ros would wait for the service itself: for ever if the process ends before, and with an
+        # error and exit status 1 if Ctrl-C comes before.
+        client = get_ros_node(context).create_client(ChangeStateService, f"{node.node_name}/change_state")
+        while not client.service_is_ready():
+            await asyncio.sleep(0.1)
+            if context.is_shutdown or node.return_code is not None:
+                return
+        await context.emit_event(change(Transition.TRANSITION_CONFIGURE))
+
+    def started(context: LaunchContext) -> None:
+        # Not an OpaqueCoroutine, which Ctrl-C cancels, and with it launch, before the node has ended.
+        context.add_completion_future(context.asyncio_loop.create_task(configure(context)))
 
     def configured(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         if context.locals.event.goal_state == "inactive":
-            return [change(Transition.TRANSITION_ACTIVATE)]
+            return [EmitEvent(event=change(Transition.TRANSITION_ACTIVATE))]
         return [
             LogInfo(
                 msg=f"{node.node_name} is not configured, for the reason it gave above. It waits: remove the cause, "
@@ -170,7 +188,7 @@ def _autostart(node: LifecycleNode) -> list[LaunchDescriptionEntity]:
 
     return [
         RegisterEventHandler(
-            OnProcessStart(target_action=node, on_start=[change(Transition.TRANSITION_CONFIGURE)], handle_once=True)
+            OnProcessStart(target_action=node, on_start=[OpaqueFunction(function=started)], handle_once=True)
         ),
         RegisterEventHandler(
             OnStateTransition(

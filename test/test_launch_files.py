@@ -3,7 +3,14 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +33,21 @@ ARGUMENTS = {
     "point_cloud": {"namespace", "color", "image_topic", "queue_size", "use_sim_time"},
 }  # fmt: skip
 TOPICS = {"image", "image_next", "camera_info", "visible_masks", "depth_reference"}
+
+ros_only = pytest.mark.skipif(importlib.util.find_spec("launch_ros") is None, reason="ROS 2 is not installed")
+
+# What `ros2 launch FILE NAME:=VALUE` does.
+LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+
+arguments = [argument.split(":=") for argument in sys.argv[2:]]
+included = IncludeLaunchDescription(sys.argv[1], launch_arguments=arguments)
+service = LaunchService()
+service.include_launch_description(LaunchDescription([included]))
+sys.exit(service.run())
+"""
 
 
 def name(path: Path) -> str:
@@ -64,7 +86,7 @@ def test_every_topic_that_the_node_subscribes_to_can_be_named() -> None:
     assert set(re.findall(r'^    "(\w+)":', table, re.MULTILINE)) == TOPICS
 
 
-@pytest.mark.skipif(importlib.util.find_spec("launch_ros") is None, reason="ROS 2 is not installed")
+@ros_only
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_ros_reads_it(path: Path) -> None:
     launch = importlib.import_module("launch")
@@ -72,6 +94,37 @@ def test_ros_reads_it(path: Path) -> None:
     description = sources.PythonLaunchDescriptionSource(str(path)).get_launch_description(launch.LaunchContext())
     arguments = {argument.name for argument in description.get_launch_arguments()}
     assert arguments >= ARGUMENTS[name(path)]
+
+
+@contextmanager
+def launched(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The perception node's launch file, in a group of processes as a terminal has it, once the node has begun."""
+    command = [sys.executable, "-u", "-c", LAUNCH, str(ROOT / "launch" / "perception.launch.py"), *arguments]
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **streams) as process:
+        try:
+            assert process.stdout is not None
+            assert any("process started" in line for line in iter(process.stdout.readline, ""))
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@ros_only
+def test_ctrl_c_before_the_node_listens_is_no_error() -> None:
+    with launched() as process:
+        time.sleep(0.5)  # Python is there, torch is not
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    assert (process.returncode, "ERROR" in output, "Traceback" in output) == (0, False, False), output
+
+
+@ros_only
+def test_it_ends_with_a_node_that_cannot_start() -> None:
+    with launched("log_level:=loud") as process:
+        output, _ = process.communicate(timeout=30)
+    assert "exit code 2" in output
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,28 @@ module.PerceptionNode = Driven
 raise SystemExit(perception_node.main([]))
 """
 
+# The same while an extension module is initialised, which calls Python in between: an exception that came out of there
+# would be none that Python sees. Here that is an error at once.
+IMPORTING = """
+import builtins, time
+from diffusion_perception_ros.ros import perception_node
+
+find = builtins.__import__
+
+def initialise(name, *rest):
+    if not name.startswith("torch"):
+        return find(name, *rest)
+    print("running", flush=True)
+    try:
+        time.sleep(60)
+    except BaseException:
+        print("Traceback", file=__import__("sys").stderr)
+        raise SystemExit(6) from None
+
+builtins.__import__ = initialise
+raise SystemExit(perception_node.main([]))
+"""
+
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGINT]])
 def test_ctrl_c_ends_it_without_a_traceback(signals: list[signal.Signals]) -> None:
@@ -71,6 +93,10 @@ def test_ctrl_c_ends_it_without_a_traceback(signals: list[signal.Signals]) -> No
 
 def test_ctrl_c_ends_a_long_configure() -> None:
     end_by([signal.SIGINT], LOADING)
+
+
+def test_ctrl_c_ends_it_while_it_imports() -> None:
+    end_by([signal.SIGINT], IMPORTING)
 
 
 def end_by(signals: list[signal.Signals], program: str) -> None:

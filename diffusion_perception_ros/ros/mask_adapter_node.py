@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from diffusion_perception_ros.ros.preflight import ROS_NEEDED, can_start
@@ -31,13 +32,13 @@ def main(args: list[str] | None = None) -> int:
     """
     if not can_start("mask_adapter_node", _DESCRIPTION, _EPILOG, ROS_NEEDED, args):
         return 2
-    return spin("mask_adapter_node", _make, args)
+    return spin("mask_adapter_node", _load, args)
 
 
-def _make() -> Any:
+def _load() -> Callable[[], Any]:
     from diffusion_perception_ros.ros.mask_adapter import MaskAdapter  # noqa: PLC0415
 
-    return MaskAdapter()
+    return MaskAdapter
 
 
 if __name__ == "__main__":

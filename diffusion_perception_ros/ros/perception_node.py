@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from diffusion_perception_ros.ros.preflight import ROS_NEEDED, can_start
@@ -39,14 +40,14 @@ def main(args: list[str] | None = None) -> int:
     if not can_start("perception_node", _DESCRIPTION, _EPILOG, _NEEDED, args):
         return 2
     wait_briefly()
-    return spin("perception_node", _make, args)
+    return spin("perception_node", _load, args)
 
 
-def _make() -> Any:
+def _load() -> Callable[[], Any]:
     # Here, because it brings torch.
     from diffusion_perception_ros.ros.node import PerceptionNode  # noqa: PLC0415
 
-    return PerceptionNode()
+    return PerceptionNode
 
 
 if __name__ == "__main__":

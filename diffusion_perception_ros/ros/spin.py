@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -20,13 +21,13 @@ class _Interrupted(BaseException):
     """
 
 
-def spin(program: str, make: Callable[[], Any], args: list[str] | None) -> int:
+def spin(program: str, load: Callable[[], Callable[[], Any]], args: list[str] | None) -> int:
     """Run a node until SIGINT or SIGTERM.
 
     Args:
         program: Name of the command.
-        make: Makes the node, and imports what that takes. While its ``is_loading`` is true, if it has one, a signal
-            interrupts it.
+        load: Imports what the node takes, and returns what makes the node. While the node's ``is_loading`` is true, if
+            it has one, a signal interrupts it.
         args: Command line arguments without the program's name; by default the process'.
 
     Returns:
@@ -36,15 +37,19 @@ def spin(program: str, make: Callable[[], Any], args: list[str] | None) -> int:
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: PLC0415
     from rclpy.signals import SignalHandlerOptions  # noqa: PLC0415
 
-    stopping = False
+    stopping, importing = False, True
     node: Any = None
 
     def stop(*_: Any) -> None:
         nonlocal stopping
+        if importing:
+            # Extension modules abort where an exception comes out of what they call while they are initialised (seen
+            # with torch.distributed). There is nothing to clean up yet.
+            os._exit(0)
         # Under launch it comes twice; the second one must not interrupt the end.
         if not stopping:
             stopping = True
-            if node is None or getattr(node, "is_loading", False):
+            if getattr(node, "is_loading", False):
                 raise _Interrupted
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -52,6 +57,8 @@ def spin(program: str, make: Callable[[], Any], args: list[str] | None) -> int:
     try:
         # Our own handlers: rclpy's would shut the context down under the feet of a node's threads.
         rclpy.init(args=None if args is None else [program, *args], signal_handler_options=SignalHandlerOptions.NO)
+        make = load()
+        importing = False
         node = make()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
@@ -66,7 +73,7 @@ def spin(program: str, make: Callable[[], Any], args: list[str] | None) -> int:
         print(f"{program}: {next(iter(str(error).splitlines()), type(error).__name__)}", file=sys.stderr)
         return 2
     finally:
-        stopping = True
+        stopping, importing = True, False
         if node is not None:
             if node.executor is not None:
                 node.executor.shutdown()
