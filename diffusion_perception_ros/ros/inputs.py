@@ -206,7 +206,7 @@ class Inputs:
         count = f"{len(publishers)} publisher{'s' if len(publishers) > 1 else ''}"
         return sentence + (
             f"it has {count} and the quality of service fits, but no message arrives. Large ones get lost where "
-            "sockets have small buffers; see docs/install.md."
+            "sockets or shared memory have small buffers; see docs/install.md."
         )
 
 
