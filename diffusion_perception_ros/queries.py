@@ -185,7 +185,7 @@ def _render(view: View, frames: dict[int, Tensor], device: torch.device) -> Tens
     seen = view.geometry.within(picture.region)
     part = picture.region.slices if picture.region else ...
     if picture.source == "visible_mask":
-        mask = torch.from_numpy(request.visible_masks[picture.instance]).to(device)[part]
+        mask = _to_device(request.visible_masks[picture.instance].view(np.uint8), device)[part]
         tensor = seen.to_network(mask[None].to(torch.float32).mul_(2).sub_(1), picture.interpolation).expand(3, -1, -1)
     else:
         image = request.image if picture.source == "image" else request.next_image

@@ -36,6 +36,17 @@ def test_mixture_matches_token_by_token(num_experts: int, top_k: int, how: str |
         torch.testing.assert_close(moe(x), want, rtol=1e-5, atol=1e-5)
 
 
+def test_compiled_it_is_the_same_mixture() -> None:
+    """Which then chooses experts and computes GELU in another way."""
+    torch.manual_seed(0)
+    moe = MixtureOfExperts(16, 48, 6, 3).requires_grad_(False)
+    moe.dispatch = "tiled"
+    x = torch.randn(2, 9, 16)
+    want = torch.stack([slow_mixture(moe, token) for token in x.flatten(0, 1)]).view_as(x)
+    got = torch.compile(moe, backend="eager", fullgraph=True)(x)
+    torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
 def test_weights_are_not_renormalised() -> None:
     """Doubling every expert's share would show if the top-k weights were made to sum to one."""
     moe = MixtureOfExperts(8, 16, 4, 2)

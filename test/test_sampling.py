@@ -76,6 +76,22 @@ def run(name: str, config: dict[str, Any], steps: int) -> tuple[torch.Tensor, Or
     return (got - clean).abs().max(), oracle
 
 
+@pytest.mark.parametrize(("steps", "kept"), [(1, 1), (4, 1), (5, 0), (60, 0)])
+def test_modulations_of_few_steps_are_kept(steps: int, kept: int) -> None:
+    """Those of many would fill a GPU's memory."""
+    scheduler = SAMPLERS["ddim"].scheduler(SCHEDULER_CONFIG)
+    scheduler.set_timesteps(steps)
+    oracle, asked = Oracle(torch.zeros(1, 4, 2, 2), SCHEDULER_CONFIG), []
+
+    def known(timesteps: Any, make: Callable[[], Any]) -> Any:
+        asked.append(timesteps)
+        return make()
+
+    inputs = torch.randn(1, 8, 2, 2), torch.randn(1, 4, 2, 2), torch.tensor([1000])
+    denoise(oracle, scheduler, *inputs, known=known)  # type: ignore[arg-type]
+    assert len(asked) == kept
+
+
 @pytest.mark.parametrize("config", [SCHEDULER_CONFIG, EPSILON, X0], ids=["v", "epsilon", "x0"])
 @pytest.mark.parametrize("steps", [2, 4, 10, 60])
 @pytest.mark.parametrize("name", ["ddim_trailing", "dpm_solver"])

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion_perception_ros.model.experts import MixtureOfExperts
+from diffusion_perception_ros.model.gelu import gelu
 from diffusion_perception_ros.model.linear import Linear
 
 
@@ -37,7 +38,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        out: Tensor = self.fc2(gelu(self.fc1(x)))
         return out
 
 

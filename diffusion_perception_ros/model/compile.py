@@ -88,6 +88,7 @@ def compile_codec(codec: ImageCodec, device: torch.device, backend: str = "induc
     """
     if device.type != "cuda" or not isinstance(codec, AutoencoderCodec):
         return
+    codec.vae.to(memory_format=torch.channels_last)  # compiled norms keep it
     for part in (codec.vae.encoder, codec.vae.decoder):
         part.compile(backend=backend, dynamic=False)
     encode: Callable[..., Tensor] = Graphed(codec.encode)

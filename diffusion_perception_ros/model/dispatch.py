@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion_perception_ros.model.gelu import gelu
 from diffusion_perception_ros.model.linear import linear
 
 GroupedLinear = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -78,7 +79,7 @@ def _loop(tokens: Tensor, weights: Tensor, chosen: Tensor, experts: Experts) -> 
     # Taken apart at once: gradients of one expert after another would each be as large as all.
     for i, (weight1, bias1, weight2, bias2) in enumerate(zip(*(stack.unbind() for stack in experts), strict=True)):
         token, rank = torch.where(chosen == i)
-        hidden = F.gelu(linear(tokens[token], weight1, bias1), approximate="tanh")
+        hidden = gelu(linear(tokens[token], weight1, bias1))
         answers = linear(hidden, weight2, bias2) * weights[token, rank].to(tokens.dtype).unsqueeze(1)
         mixed.index_add_(0, token, answers)
     return mixed
@@ -88,26 +89,30 @@ def _dense(tokens: Tensor, weights: Tensor, chosen: Tensor, experts: Experts) ->
     num_experts = len(experts.bias1)
     share = torch.zeros(len(tokens), num_experts, dtype=weights.dtype, device=weights.device)
     share = share.scatter(1, chosen, weights).to(tokens.dtype)
-    hidden = F.gelu(linear(tokens, experts.weight1.flatten(0, 1), experts.bias1.flatten()), approximate="tanh")
+    hidden = gelu(linear(tokens, experts.weight1.flatten(0, 1), experts.bias1.flatten()))
     hidden = (hidden.unflatten(1, (num_experts, -1)) * share.unsqueeze(2)).flatten(1)
     return share @ experts.bias2 + linear(hidden, experts.weight2.transpose(0, 1).flatten(1))
 
 
 def _sorted(tokens: Tensor, weights: Tensor, chosen: Tensor, experts: Experts, product: GroupedLinear) -> Tensor:
-    num_chosen = chosen.shape[1]
-    # In bytes, of which a radix sort takes one pass; int64 takes eight.
-    expert_of_row, order = chosen.flatten().to(torch.uint8).sort(stable=True)
-    expert_of_row = expert_of_row.int()
-    index = torch.arange(max(len(order), len(experts.bias1)), device=tokens.device)
-    row_ends = torch.searchsorted(expert_of_row, index[: len(experts.bias1)].int(), right=True, out_int32=True)
+    num_chosen, device = chosen.shape[1], tokens.device
+    chosen = chosen.flatten()  # by each answer, of which a token gets num_chosen
+    # A counting sort: an answer's row is the one after those of lower experts and of earlier answers by the same.
+    counts = (chosen == torch.arange(len(experts.bias1), device=device).unsqueeze(1)).cumsum(1, dtype=torch.int32)
+    row_ends = counts[:, -1].cumsum(0, dtype=torch.int32)
+    rows_before = (row_ends - counts[:, -1]).unsqueeze(1) - 1
+    row_of_answer = (counts + rows_before).gather(0, chosen.unsqueeze(0)).squeeze(0).long()
+    # int32, because the compiler leaves a scatter of longer ones to a slower kernel.
+    answer = torch.arange(len(chosen), device=device, dtype=torch.int32)
+    answer_of_row = torch.empty_like(answer).scatter_(0, row_of_answer, answer)
+    expert_of_row = chosen.index_select(0, answer_of_row)
 
     # Selected, not indexed: the gradient of an index into few rows sums one after another.
-    rows = product(tokens.index_select(0, order // num_chosen), experts.weight1, row_ends)
-    rows = F.gelu(rows + experts.bias1.index_select(0, expert_of_row), approximate="tanh")
+    rows = product(tokens.index_select(0, answer_of_row // num_chosen), experts.weight1, row_ends)
+    rows = gelu(rows + experts.bias1.index_select(0, expert_of_row))
     rows = product(rows, experts.weight2, row_ends) + experts.bias2.index_select(0, expert_of_row)
 
     # Back to token order by a gather: unlike a scatter-add it sums in a fixed order.
-    row_of_answer = torch.empty_like(order).scatter_(0, order, index[: len(order)])
     answers = rows.index_select(0, row_of_answer).unflatten(0, (-1, num_chosen))
     mixed: Tensor = (answers * weights.to(tokens.dtype).unsqueeze(-1)).sum(dim=1)
     return mixed

@@ -28,12 +28,24 @@ class Router(nn.Module):
         if _autocasts(tokens.device):
             with torch.autocast(tokens.device.type, enabled=False):
                 return self.scores(tokens)
+        if tokens.is_cuda and tokens.dtype == self.weight.dtype != torch.float32 and not torch.is_grad_enabled():
+            # The products of halves are exact in float32, in which they are summed: nothing has to be converted.
+            return torch.mm(tokens, self.weight.t(), out_dtype=torch.float32).softmax(dim=-1)
         return F.linear(tokens.float(), self.weight.float()).softmax(dim=-1)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Route (N, D) tokens; returns (N, k) float32 weights and (N, k) expert indices."""
-        weights, experts = self.scores(tokens).topk(self.num_experts_per_tok, dim=-1, sorted=False)
-        return weights, experts
+        scores = self.scores(tokens)
+        if not torch.compiler.is_compiling():
+            weights, experts = scores.topk(self.num_experts_per_tok, dim=-1, sorted=False)
+            return weights, experts
+        # Maxima become part of the softmax's kernel, which topk does not.
+        index = torch.arange(scores.shape[1], device=scores.device)
+        best = []
+        for _ in range(self.num_experts_per_tok):
+            best.append(scores.max(dim=-1, keepdim=True))
+            scores = scores.masked_fill(index == best[-1].indices, -1)
+        return torch.cat([each.values for each in best], -1), torch.cat([each.indices for each in best], -1)
 
 
 class ExpertLinear(nn.Module):

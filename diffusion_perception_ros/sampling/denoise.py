@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_perception_ros.constants import constant
 from diffusion_perception_ros.model.decoders import PerceptionDecoder
 from diffusion_perception_ros.model.embeddings import Condition
 from diffusion_perception_ros.model.transformer import DiTMoETransformer, Features
 
 _STEPS_AT_ONCE = 25
+# Of longer schedules the modulations are not kept: of the released size those of 50 steps and ten objects are 250 MB.
+_STEPS_KEPT = 4
 
 Known = Callable[[Hashable, Callable[[], Any]], Any]
 """What timesteps, by which it is called, and the batch's labels make: from before, or else made by the function."""
@@ -55,7 +58,9 @@ def denoise(
     channels = latents.shape[1]
     model_input = torch.cat([conditions, latents], dim=1)
     target_slot = model_input[:, -channels:]
-    device_timesteps = scheduler.timesteps.to(latents.device)
+    device_timesteps = constant(tuple(scheduler.timesteps.tolist()), latents.device, scheduler.timesteps.dtype)
+    if len(scheduler.timesteps) - first > _STEPS_KEPT:
+        known = _unknown
     for i, timestep in enumerate(scheduler.timesteps[first:], first):
         modulation = None
         if transformer.modulates_ahead:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion_perception_ros.constants import constant
 from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.tasks.geometry import Geometry
 from diffusion_perception_ros.tasks.target import Target, Truth
@@ -49,7 +50,7 @@ class Flow(Task):
         geometry = context.geometry
         network_pixels = pixels_per_displacement(context.encoding, geometry, context.flow_reference_size)
         most = tuple(a * b for a, b in zip(network_pixels, geometry.pixel_scale, strict=True))
-        scale = images.new_tensor(most).view(2, 1, 1)
+        scale = constant(most, images.device, images.dtype).view(2, 1, 1)
 
         members = displacement(images[:, 0])
         mean = members.mean(dim=0)
@@ -76,7 +77,7 @@ class Flow(Task):
 
     def unmirror(self, images: Tensor) -> Tensor:
         """Seen in a mirror, motion to the right is motion to the left."""
-        sign = images.new_tensor([-1.0, 1.0, 1.0])
+        sign = constant((-1.0, 1.0, 1.0), images.device, images.dtype)
         sign = sign.view(1, 1, 3, 1, 1) if images.shape[1] == 1 else sign[:2].view(1, 2, 1, 1, 1)
         return images.flip(-1) * sign
 

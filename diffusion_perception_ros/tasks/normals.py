@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from diffusion_perception_ros.constants import constant
 from diffusion_perception_ros.model.metadata import TargetEncoding
 from diffusion_perception_ros.tasks.target import Target, Truth
 from diffusion_perception_ros.tasks.task import DecodeContext, Picture, Task
@@ -47,4 +48,4 @@ class Normals(Task):
 
     def unmirror(self, images: Tensor) -> Tensor:
         """Seen in a mirror, what faces right faces left."""
-        return images.flip(-1) * images.new_tensor([-1.0, 1.0, 1.0]).view(3, 1, 1)
+        return images.flip(-1) * constant((-1.0, 1.0, 1.0), images.device, images.dtype).view(3, 1, 1)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion_perception_ros.constants import constant
 from diffusion_perception_ros.queries import Answers, Plan, View, render
 from diffusion_perception_ros.request import Request
 from diffusion_perception_ros.tasks import Picture, find_task
@@ -158,7 +159,7 @@ class Continuity:
         scale = pixels_per_displacement(plan.encoding("flow"), geometry, metadata.flow_reference_size)
         rows, columns = geometry.box
         flow = displacement(members[:, 0]).mean(dim=0)[:, rows, columns]
-        return flow * flow.new_tensor(scale).view(2, 1, 1)
+        return flow * constant(scale, flow.device, flow.dtype).view(2, 1, 1)
 
 
 def _about_flow(first: Request, second: Request) -> Request:
