@@ -16,6 +16,10 @@ from diffusion_perception_ros.model.folder import first_line
 from diffusion_perception_ros.model.graphs import Graphed
 from diffusion_perception_ros.model.transformer import DiTMoETransformer, TransformerOutput
 
+# Of two ways to walk through a tensor the compiler takes the one that it finds faster when the GPU is cold, and for
+# the experts' rows it finds one that takes twice as long as the other; without looking it takes the other.
+_OPTIONS: dict[str, bool | int | str | Callable[..., Any]] = {"triton.autotune_pointwise": False}
+
 
 def compile_transformer(transformer: DiTMoETransformer, batch_sizes: Sequence[int], backend: str = "inductor") -> None:
     """Compile in place, and warm up; where the compiler fails, warn in one sentence and leave it as it was.
@@ -46,7 +50,7 @@ def _blocks(transformer: DiTMoETransformer, backend: str) -> list[nn.Module]:
             module.dispatch = module.dispatch or choose_dispatch(transformer.pos_embed, module.experts)
     blocks: list[nn.Module] = list(transformer.blocks)
     for block in blocks:
-        block.compile(backend=backend, dynamic=False)
+        block.compile(backend=backend, dynamic=False, options=_OPTIONS if backend == "inductor" else None)
     forward = type(transformer).forward
 
     def sample(hidden_states: Tensor, timestep: Tensor, class_labels: Tensor) -> Tensor:

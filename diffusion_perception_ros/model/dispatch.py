@@ -95,26 +95,28 @@ def _dense(tokens: Tensor, weights: Tensor, chosen: Tensor, experts: Experts) ->
 
 
 def _sorted(tokens: Tensor, weights: Tensor, chosen: Tensor, experts: Experts, product: GroupedLinear) -> Tensor:
-    num_chosen, device = chosen.shape[1], tokens.device
-    chosen = chosen.flatten()  # by each answer, of which a token gets num_chosen
-    # A counting sort: an answer's row is the one after those of lower experts and of earlier answers by the same.
-    counts = (chosen == torch.arange(len(experts.bias1), device=device).unsqueeze(1)).cumsum(1, dtype=torch.int32)
-    row_ends = counts[:, -1].cumsum(0, dtype=torch.int32)
-    rows_before = (row_ends - counts[:, -1]).unsqueeze(1) - 1
-    row_of_answer = (counts + rows_before).gather(0, chosen.unsqueeze(0)).squeeze(0).long()
+    num_chosen = chosen.shape[1]
+    chosen = chosen.flatten()  # for each answer, of which a token gets num_chosen
     # int32, because the compiler leaves a scatter of longer ones to a slower kernel.
-    answer = torch.arange(len(chosen), device=device, dtype=torch.int32)
+    index = torch.arange(max(len(chosen), len(experts.bias1)), device=tokens.device, dtype=torch.int32)
+    answer = index[: len(chosen)]
+    # A counting sort: an answer's row lies before the end of its expert's by how many the expert has given so far.
+    is_by = chosen == index[: len(experts.bias1)].unsqueeze(1)
+    given = is_by.cumsum(1)
+    row_ends = given[:, -1].cumsum(0, dtype=torch.int32)
+    row_of_answer = (is_by * (row_ends.unsqueeze(1) - given)).sum(0)
     answer_of_row = torch.empty_like(answer).scatter_(0, row_of_answer, answer)
     expert_of_row = chosen.index_select(0, answer_of_row)
 
     # Selected, not indexed: the gradient of an index into few rows sums one after another.
     rows = product(tokens.index_select(0, answer_of_row // num_chosen), experts.weight1, row_ends)
     rows = gelu(rows + experts.bias1.index_select(0, expert_of_row))
-    rows = product(rows, experts.weight2, row_ends) + experts.bias2.index_select(0, expert_of_row)
+    rows = product(rows, experts.weight2, row_ends)
 
     # Back to token order by a gather: unlike a scatter-add it sums in a fixed order.
-    answers = rows.index_select(0, row_of_answer).unflatten(0, (-1, num_chosen))
-    mixed: Tensor = (answers * weights.to(tokens.dtype).unsqueeze(-1)).sum(dim=1)
+    answers = rows.index_select(0, row_of_answer) + experts.bias2.index_select(0, chosen)
+    weights = weights.to(tokens.dtype).unsqueeze(-1)
+    mixed: Tensor = (answers.unflatten(0, (-1, num_chosen)) * weights).sum(dim=1)
     return mixed
 
 

@@ -13,7 +13,8 @@ def gelu(x: Tensor) -> Tensor:
     """The tanh approximation of GELU (Hendrycks & Gimpel, arXiv 1606.08415).
 
     Compiled, as the sigmoid that it is: ``(1 + tanh u) / 2 = sigmoid(2 u)``. Triton's tanh takes so many instructions
-    that a pass over the experts' rows is bound by them and not by memory: on an H200 64 us a layer, and 32 so.
+    that a pass over the rows of the released size's experts is bound by them and not by memory: on an H200 45 us, and
+    35 us so.
     """
     if torch.compiler.is_compiling():
         return x * torch.sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x * x * x))
