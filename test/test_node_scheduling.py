@@ -121,6 +121,31 @@ def test_simulated_time_that_jumps_back_forgets_everything(rig: MakeRig) -> None
     assert r.diagnostics()["outputs"].message  # they are on a clock of their own
 
 
+def test_of_a_clock_that_jumps_without_end_the_log_does_not_grow(rig: MakeRig) -> None:
+    """As one does that two nodes publish; and before there is a frame there is nothing to be forgotten."""
+    r = rig("-p", "use_sim_time:=true").up()
+    intake = r.node._cameras[0].inputs.intake
+
+    def jump() -> None:
+        generation = intake.generation
+        set_clock(r, START + SECOND)
+        set_clock(r, START - SECOND)
+        r.wait(lambda: intake.generation > generation)
+
+    def reports() -> int:
+        r.node.get_logger().info("marker")
+        r.wait(lambda: r.logs[-1:] == ["marker"])
+        return sum("time began anew" in log for log in r.logs)
+
+    jump()
+    assert reports() == 0
+    r.image(START)
+    r.wait(lambda: intake.received == 1)
+    for _ in range(5):
+        jump()
+    assert reports() == 1
+
+
 def test_a_frame_that_comes_before_its_clock_is_not_forgotten(rig: MakeRig) -> None:
     """As in a looped bag, whose clock ticks only now and then."""
     r = rig("-p", "use_sim_time:=true").up()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +25,7 @@ from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.ros.messages import bind, message_class
 from diffusion_perception_ros.ros.parameters import Declaration
 from diffusion_perception_ros.ros.qos import input_qos, output_qos, overridable
+from diffusion_perception_ros.ros.throttle import Throttle
 
 DECLARATIONS = (
     Declaration(
@@ -55,7 +54,6 @@ DECLARATIONS = (
 )
 
 _TYPES = {"vision_msgs": "vision_msgs/msg/Detection2DArray", "yolo_msgs": "yolo_msgs/msg/DetectionArray"}
-_THROTTLE = 5.0  # seconds between two warnings of a kind
 
 
 class MaskAdapter(Node):  # type: ignore[misc]  # rclpy is not there where types are checked
@@ -76,7 +74,7 @@ class MaskAdapter(Node):  # type: ignore[misc]  # rclpy is not there where types
     def __init__(self, **options: Any) -> None:
         super().__init__("mask_adapter", **options)
         self.dropped: Counter[str] = Counter()
-        self._warned_at: dict[str, float] = {}
+        self._throttle = Throttle()
         self._size: tuple[int, int] | None = None
         self._values = {each.name: self._declare(each) for each in DECLARATIONS}
         try:
@@ -161,8 +159,5 @@ class MaskAdapter(Node):  # type: ignore[misc]  # rclpy is not there where types
 
     def _drop(self, reason: str, sentence: str, count: int = 1) -> None:
         self.dropped[reason] += count
-        # rclpy's own throttling is by line of code, which all reasons share here.
-        now = time.monotonic()
-        if now - self._warned_at.get(reason, -math.inf) >= _THROTTLE:
-            self._warned_at[reason] = now
+        if self._throttle.is_due(reason):
             self.get_logger().warning(f"{sentence} ({self.dropped[reason]} so far).")

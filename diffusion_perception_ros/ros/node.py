@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -25,9 +23,8 @@ from diffusion_perception_ros.ros.outputs import Outputs
 from diffusion_perception_ros.ros.parameters import BY_NAME
 from diffusion_perception_ros.ros.qos import declare_overrides, input_qos
 from diffusion_perception_ros.ros.settings import NodeSettings, settings_from
+from diffusion_perception_ros.ros.throttle import Throttle
 from diffusion_perception_ros.ros.worker import Choices, Worker
-
-_THROTTLE = 5.0  # seconds between two warnings of a kind
 
 
 class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there where types are checked
@@ -50,7 +47,7 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there
         # Transitions, parameters and reports come from one thread or from several, as the executor has it.
         self._lock = threading.RLock()
         self._failure = ""
-        self._warned_at: dict[str, float] = {}
+        self._throttle = Throttle()
         self._model: Model | None = None
         # By camera; a single one has no name.
         self._outputs: dict[str, Outputs] = {}
@@ -245,17 +242,15 @@ class PerceptionNode(LifecycleNode):  # type: ignore[misc]  # rclpy is not there
             camera.inputs.intake.time_jumped(now)
 
     def _report_restart(self) -> None:
-        if self._cameras:
+        # Of a clock that two publish it would be each message.
+        if any(camera.inputs.intake.received for camera in self._cameras) and self._throttle.is_due("restart"):
             self.get_logger().info("time began anew: frames, masks, references and scale from before are forgotten.")
 
     def _callback_failed(self, error: Exception) -> None:
         self._warn("callback", f"a message could not be taken: {_sentence(error)}")
 
     def _warn(self, kind: str, sentence: str) -> None:
-        # rclpy's own throttling is by line of code, which all kinds share here.
-        now = time.monotonic()
-        if now - self._warned_at.get(kind, -math.inf) >= _THROTTLE:
-            self._warned_at[kind] = now
+        if self._throttle.is_due(kind):
             self.get_logger().warning(sentence)
 
     def _report(self) -> None:
