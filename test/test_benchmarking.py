@@ -234,6 +234,10 @@ def test_the_command_writes_what_it_prints(tmp_path: Path, capsys: pytest.Captur
 def test_the_command_refuses(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["benchmark", "--device", "cpu", "--codec", "kl", "--rounds", "1", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["rows"][0]["error"]
+    assert cli.main(["benchmark", "--device", "cpu", "--decoder", "latent", "--rounds", "1"]) == 2
+    printed = capsys.readouterr().out
+    assert "no decoder 'latent'" in printed
+    assert "roofline" not in printed
     for arguments in (["--dtype", "int8"], ["--compile", "maybe"], ["--steps", "0"]):
         with pytest.raises(SystemExit) as stopped:
             cli.main(["benchmark", *arguments])

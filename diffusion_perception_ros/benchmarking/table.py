@@ -59,10 +59,15 @@ def megabytes(count: int) -> str:
 
 
 def rooflines(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Of each stage its work, and the share reached of what the device can do, be it computing or moving data."""
+    """Of each stage its work, and the share reached of what the device can do, be it computing or moving data.
+
+    Empty where nothing was measured.
+    """
     rows = [row for row in rows if "error" not in row]
+    if not rows:
+        return ""
     names = [describe(row) for row in rows]
-    width = max(map(len, names), default=0)
+    width = max(map(len, names))
     lines = [
         f"measured peaks in {dtype}: {peaks['peak_flops'] / 1e12:.3g} TFLOP/s in a matrix product, "
         f"{peaks['peak_bytes'] / 1e9:.3g} GB/s in a copy"

@@ -175,7 +175,8 @@ def _print(report: dict[str, Any]) -> None:
     load = "" if machine["load"] is None else f", load {machine['load']}"
     print(f"{machine['device']}, {machine['threads']} threads{load}, torch {machine['torch']}, {machine['date']}\n")
     print(table(rows))
-    print("\n" + rooflines(rows))
+    if rooflines(rows):
+        print("\n" + rooflines(rows))
     different = list(differences(rows))
     if different:
         print("\nmean difference from the released way (depth of 1, flow in pixels, amodal of all pixels):")

@@ -155,11 +155,7 @@ def load_metadata(folder: Path) -> CheckpointMetadata:
 
 def save_transformer(folder: Path, transformer: DiTMoETransformer) -> None:
     """Write ``folder``/transformer."""
-    target = folder / "transformer"
-    transformer.save_pretrained(target, max_shard_size=_SHARD_SIZE)
-    # diffusers adds the folder on this machine that the weights once came from.
-    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
-    _write_json(target / "config.json", {key: value for key, value in config.items() if key != "_name_or_path"})
+    transformer.save_pretrained(folder / "transformer", max_shard_size=_SHARD_SIZE)
 
 
 def convert_transformer(folder: Path, official: OfficialCheckpoint, dtype: torch.dtype) -> None:
@@ -204,10 +200,18 @@ def save_metadata(folder: Path, metadata: CheckpointMetadata) -> None:
 
 
 def share(folder: Path) -> None:
-    """Make weights as readable as the other files; safetensors writes them for their owner alone."""
-    mode = next(folder.rglob("*.json")).stat().st_mode
+    """Make what was saved fit for others.
+
+    safetensors writes weights for their owner alone: they become as readable as the other files. diffusers adds to a
+    config the folder on this machine that the weights once came from: it is removed.
+    """
+    configs = list(folder.rglob("config.json"))
+    for config in configs:
+        content = json.loads(config.read_text(encoding="utf-8"))
+        if content.pop("_name_or_path", None) is not None:
+            _write_json(config, content)
     for weights in folder.rglob("*.safetensors"):
-        weights.chmod(mode)
+        weights.chmod(configs[0].stat().st_mode)
 
 
 def load_weights(
