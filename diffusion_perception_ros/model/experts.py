@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from diffusion_perception_ros.model.dispatch import Experts, choose_dispatch, dispatch
 
+# On CUDA, of half precision; PyTorch 2.8 and newer.
+_HAS_FLOAT32_PRODUCT = "dtype" in torch.ops.aten.mm.overloads()
+
 
 class Router(nn.Module):
     """Chooses ``num_experts_per_tok`` experts for each token.
@@ -28,7 +31,8 @@ class Router(nn.Module):
         if _autocasts(tokens.device):
             with torch.autocast(tokens.device.type, enabled=False):
                 return self.scores(tokens)
-        if tokens.is_cuda and tokens.dtype == self.weight.dtype != torch.float32 and not torch.is_grad_enabled():
+        is_half = tokens.dtype == self.weight.dtype != torch.float32
+        if is_half and tokens.is_cuda and _HAS_FLOAT32_PRODUCT and not torch.is_grad_enabled():
             # The products of halves are exact in float32, in which they are summed: nothing has to be converted.
             return torch.mm(tokens, self.weight.t(), out_dtype=torch.float32).softmax(dim=-1)
         return F.linear(tokens.float(), self.weight.float()).softmax(dim=-1)
