@@ -46,8 +46,9 @@ def test_sizes_are_the_published_ones(name: str, stable_diffusion: Path) -> None
     latents and four more labels are ours.
     """
     config = fresh(name, stable_diffusion)
+    codec = make_codec(config)
     with torch.device("meta"):
-        transformer = make_transformer(config, make_codec(config))
+        transformer = make_transformer(config, codec)
     count = sum(p.numel() for p in transformer.parameters()) + transformer.pos_embed.numel()
     assert count == pytest.approx(PARAMETERS[name], rel=0.005, abs=0.05e9 if PARAMETERS[name] >= 1e9 else None)
     assert config.model.num_attention_heads == 16
@@ -66,8 +67,9 @@ def test_the_stages_of_a4(stable_diffusion: Path) -> None:
     flops = []
     for name in ("a4", "a4_512", "a4_moe"):
         config = fresh(name, stable_diffusion)
+        codec = make_codec(config)
         with torch.device("meta"):
-            flops.append(transformer_flops(make_transformer(config, make_codec(config))))
+            flops.append(transformer_flops(make_transformer(config, codec)))
     assert 4 < flops[1] / flops[0] < 5  # four times the tokens, and attention
     assert 1.3 < flops[2] / flops[1] < 1.6  # two experts instead of one MLP
 
