@@ -92,7 +92,8 @@ def test_released_ensemble(kind: str) -> None:
     depth, uncertainty = ensemble_depth(vectors["stack"][:, 0], "released")
     assert uncertainty is not None
     for got, want in ((depth, vectors["depth"][0, 0]), (uncertainty, vectors["uncertainty"][0, 0])):
-        assert (got - want).abs().max() <= 0.03
+        # Two steps along rounded finite differences: with SciPy 1.15 it is 0.031, with 1.11 and 1.17 less than 0.03.
+        assert (got - want).abs().max() <= 0.035
         assert (got - want).abs().mean() <= 0.01
 
 

@@ -96,7 +96,7 @@ def _masks(images: Tensor, context: DecodeContext) -> NDArray[np.bool_]:
     for mask, mean, region in zip(masks, means, context.regions.values(), strict=True):
         # Clipped, so that of several network pixels in one of the image each has one vote.
         part = geometry.within(region).to_input(mean.clamp(-1, 1), "area")
-        mask[region.slices] = (part > 0).cpu()
+        mask[region.slices] = (part > 0).cpu().numpy()
     return masks
 
 
