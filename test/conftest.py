@@ -14,6 +14,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import diffusion_perception_ros
 from diffusion_perception_ros.model.official import to_official_state_dict
@@ -71,7 +72,7 @@ def write_official(path: Path, **config: Any) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def frames() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def frames() -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """A 60x80 image, its successor shifted by two pixels, and a label image with objects 2 and 7."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (12, 16, 3)).astype(np.uint8)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from conftest import shared
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from numpy.typing import NDArray
 
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.media.flo import read_flow, write_flow
@@ -21,7 +23,7 @@ FIELDS = npst.arrays(
 
 
 @given(flow=FIELDS)
-def test_round_trip(flow: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_round_trip(flow: NDArray[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("flo") / "x.flo"
     write_flow(path, flow)
     expected = flow.copy()

@@ -22,13 +22,14 @@ from node_rig import (
     picture,
     stamps,
 )
+from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 MakeRig = Callable[..., Rig]
 
 
-def depth_of(pixels: np.ndarray) -> np.ndarray:
+def depth_of(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels[..., 0].astype(np.float32) / 255
 
 

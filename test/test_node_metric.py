@@ -21,6 +21,7 @@ from node_rig import (
     stamped,
     stamps,
 )
+from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image
 
 from diffusion_perception_ros.conversions import MetricState
@@ -30,11 +31,11 @@ MakeRig = Callable[..., Rig]
 SIZE = (24, 32)
 
 
-def relative(stamp: int) -> np.ndarray:
+def relative(stamp: int) -> NDArray[Any]:
     return picture(stamp, *SIZE)[..., 0].astype(np.float32) / 255
 
 
-def metres(stamp: int) -> np.ndarray:
+def metres(stamp: int) -> NDArray[Any]:
     return np.asarray(3 * relative(stamp) + 1, np.float32)
 
 

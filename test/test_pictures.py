@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from diffusion_perception_ros.conversions import ImageError
 from diffusion_perception_ros.media.naming import natural_key, unique_names
@@ -81,7 +83,7 @@ def test_unusable_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_labels_keep_their_numbers(tmp_path: Path, dtype: type) -> None:
-    labels: np.ndarray = np.array([[0, 1], [200, np.iinfo(dtype).max]], dtype)
+    labels: NDArray[Any] = np.array([[0, 1], [200, np.iinfo(dtype).max]], dtype)
     cv2.imwrite(str(tmp_path / "x.png"), labels)
     read = read_labels(tmp_path / "x.png")
     assert read.dtype == dtype

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from diffusion_perception_ros.errors import InputError
 from diffusion_perception_ros.model.random import SCHEDULER_CONFIG
 from diffusion_perception_ros.pipeline import PerceptionPipeline
 from diffusion_perception_ros.predictions import PerceptionOutput
 
-Frames = tuple[np.ndarray, np.ndarray, np.ndarray]
+Frames = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
 def assert_same(a: PerceptionOutput, b: PerceptionOutput, tolerance: float = 0.0) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from training_runs import seeing_normals, tiny
 
 from diffusion_perception_ros.errors import InputError
@@ -35,7 +37,7 @@ def encode(task: str, truth: Truth) -> Target:
     return find_task(task).encode_target(truth, metadata.tasks[task], metadata.flow_reference_size)
 
 
-def decode(task: str, target: Target, visible: np.ndarray | None = None) -> list[dict[str, np.ndarray]]:
+def decode(task: str, target: Target, visible: NDArray[Any] | None = None) -> list[dict[str, NDArray[Any]]]:
     """Each sample's answer at the network's resolution."""
     metadata = seeing_normals(tiny()).metadata()
     answers = []

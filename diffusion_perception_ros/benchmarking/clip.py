@@ -56,5 +56,5 @@ def _texture(random: np.random.Generator, height: int, width: int) -> NDArray[np
         )
         for cell in (64, 16, 4)
     ]
-    mean: NDArray[np.float32] = np.mean(layers, axis=0)
+    mean: NDArray[np.float32] = np.mean(np.stack(layers), axis=0)
     return np.clip(255 * mean, 0, 255).astype(np.uint8)

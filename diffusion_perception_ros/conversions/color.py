@@ -87,7 +87,8 @@ def normal_color(normals: NDArray[np.float32]) -> NDArray[np.uint8]:
     blue_green_red = normals[..., ::-1] * np.array([-1, -1, 1], np.float32)
     known = np.isfinite(normals).all(axis=2, keepdims=True) & (np.abs(normals).sum(axis=2, keepdims=True) > 0)
     levels = np.where(known, np.clip(blue_green_red * 127.5 + 127.5, 0, 255), 0)
-    return np.rint(levels).astype(np.uint8)
+    colors: NDArray[np.uint8] = np.rint(levels).astype(np.uint8)
+    return colors
 
 
 def amodal_overlay(image_rgb: NDArray[np.uint8], instances: Sequence[AmodalInstance]) -> NDArray[np.uint8]:

@@ -145,7 +145,7 @@ def _amodal_mask_fields(header: Fields, instance: AmodalInstance, with_appearanc
     visible_area = int(np.count_nonzero(instance.visible_mask))
     amodal_area = int(np.count_nonzero(instance.mask))
     at_border = x == 0 or y == 0 or x + width == image_width or y + height == image_height
-    appearance = np.zeros((0, 0, 3), np.uint8)
+    appearance: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
     if with_appearance and instance.appearance is not None:
         appearance = instance.appearance[crop]
     return {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def place_labels(
     radius = marker_size / 2 * unit
     taken = [_around(point, radius) for point in to_pixels(markers)]
     taken += [_between(*ends) for line in lines for ends in pairwise(to_pixels(line))]
-    written: list[tuple[str, np.ndarray]] = []
+    written: list[tuple[str, NDArray[Any]]] = []
     for text, x, y in labels:
         point = to_pixels((x, y))
         if any(text == other and np.abs(point - place).max() < 2 * radius for other, place in written):
@@ -61,7 +62,7 @@ def place_labels(
                 break
 
 
-def _write(axes: Axes, text: str, point: tuple[float, float], offset: np.ndarray, color: str, leads: bool) -> None:
+def _write(axes: Axes, text: str, point: tuple[float, float], offset: NDArray[Any], color: str, leads: bool) -> None:
     annotation = axes.annotate(
         text,
         point,
@@ -76,7 +77,7 @@ def _write(axes: Axes, text: str, point: tuple[float, float], offset: np.ndarray
     annotation.set_in_layout(False)
 
 
-def _measure(axes: Axes, text: str) -> np.ndarray:
+def _measure(axes: Axes, text: str) -> NDArray[Any]:
     """Width and height in pixels."""
     probe = axes.text(0, 0, text, fontsize=_SIZE)
     box = probe.get_window_extent()
@@ -89,7 +90,7 @@ def _is_free(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> bool:
     return fits and not any(box.overlaps(other) for other in taken)
 
 
-def _around(center: np.ndarray, width: float, height: float | None = None) -> Bbox:
+def _around(center: NDArray[Any], width: float, height: float | None = None) -> Bbox:
     """The box of that half width and half height, or of a square."""
     from matplotlib.transforms import Bbox  # noqa: PLC0415
 
@@ -97,7 +98,7 @@ def _around(center: np.ndarray, width: float, height: float | None = None) -> Bb
     return Bbox([center - half, center + half])
 
 
-def _between(start: np.ndarray, end: np.ndarray) -> Bbox:
+def _between(start: NDArray[Any], end: NDArray[Any]) -> Bbox:
     from matplotlib.transforms import Bbox  # noqa: PLC0415
 
     return Bbox([np.minimum(start, end), np.maximum(start, end)])

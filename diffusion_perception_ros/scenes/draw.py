@@ -139,7 +139,7 @@ def _fits(setting: Setting, bodies: list[_Body], position: Array, radius: float,
 
 def _body_motion(rng: Rng, setting: Setting, bodies: list[_Body]) -> Motion:
     """The static world and, mostly, moving bodies."""
-    rows = [(np.zeros(3), np.zeros(3), np.zeros(3), 0.2, 0.0)]
+    rows: list[tuple[Array, Array, Array, float, float]] = [(np.zeros(3), np.zeros(3), np.zeros(3), 0.2, 0.0)]
     for body in bodies:
         speed = _speed(rng, *_BODY_SPEED) * (rng.random() < 0.75)
         heading = rng.uniform(-np.pi, np.pi)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffusion_perception_ros.training.scaling.frontier import Scaling
 from diffusion_perception_ros.training.scaling.power_law import PowerLaw
@@ -52,7 +53,7 @@ def draw_scaling(path: Path, title: str, scalings: Mapping[str, Scaling]) -> Non
     figure.savefig(path, dpi=150)
 
 
-def _panel(axes: Axes, scaling: Scaling, colors: Mapping[str, np.ndarray]) -> None:
+def _panel(axes: Axes, scaling: Scaling, colors: Mapping[str, NDArray[Any]]) -> None:
     from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter  # noqa: PLC0415
 
     for run, color in colors.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,7 +42,7 @@ class PowerLaw:
     r_squared: float
     points: int
 
-    def __call__(self, flops: NDArray[np.float64]) -> NDArray[np.float64]:
+    def __call__(self, flops: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Of any compute above 0."""
         return self.constant + self.coefficient * flops**self.exponent
 
