@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -58,6 +60,8 @@ def check_output(source: Path, output: Path, overwrite: bool) -> None:
         )
     try:
         read, written = source.resolve(), output.resolve()
+        if written.is_symlink():  # which resolves to itself, from Python 3.13 on
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         exists = written.exists()
         replaceable = exists and overwrite and _is_bag_or_empty(written)
         recording = read.parent if read.is_file() and (read.parent / METADATA).exists() else read
