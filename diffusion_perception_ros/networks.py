@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_perception_ros.constants import constant
 from diffusion_perception_ros.memory import Memory
 from diffusion_perception_ros.model.codec import ImageCodec
 from diffusion_perception_ros.model.decoders import PerceptionDecoder
@@ -69,14 +70,14 @@ class Networks:
             (len(queries), 3, R, R), decoded, not clipped.
         """
         like = self.transformer.pos_embed
-        memory = memory or Memory()
         # First what goes to the device: a copy from the host waits for all that the device has been given to do.
         batches = [
-            (batch, memory.condition(_labels(batch), partial(torch.tensor, _labels(batch), device=like.device)))
+            (batch, constant(_labels(batch), like.device, torch.long))
             for batch in split(queries, self.max_batch_size, self._reads_features)
         ]
         noise = draw_noise(queries, self.latent_shape, like.device, like.dtype)
         views = {view.key: view for query in queries for view in (query.image, query.prompt)}
+        memory = memory or Memory()
         encoded = memory.latents(list(views.values()), self.encode)
         latents = dict(zip(views, encoded, strict=True))
 

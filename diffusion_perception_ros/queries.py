@@ -142,10 +142,10 @@ def _to_host(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, **{name: tensor.numpy() for name, tensor in on_host.items()}}
 
 
-def _to_device(image: NDArray[np.uint8], device: torch.device) -> Tensor:
+def _to_device(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     """A copy, because frames may be read-only or negatively strided views of messages, which torch cannot take."""
-    copy = torch.empty(image.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
-    copy.numpy()[...] = image
+    copy = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    copy.numpy()[...] = pixels
     return copy.to(device, non_blocking=True)
 
 
@@ -185,7 +185,7 @@ def _render(view: View, frames: dict[int, Tensor], device: torch.device) -> Tens
     seen = view.geometry.within(picture.region)
     part = picture.region.slices if picture.region else ...
     if picture.source == "visible_mask":
-        mask = _to_device(request.visible_masks[picture.instance].view(np.uint8), device)[part]
+        mask = _to_device(request.visible_masks[picture.instance][part].view(np.uint8), device)
         tensor = seen.to_network(mask[None].to(torch.float32).mul_(2).sub_(1), picture.interpolation).expand(3, -1, -1)
     else:
         image = request.image if picture.source == "image" else request.next_image

@@ -175,8 +175,9 @@ def _print(report: dict[str, Any]) -> None:
     load = "" if machine["load"] is None else f", load {machine['load']}"
     print(f"{machine['device']}, {machine['threads']} threads{load}, torch {machine['torch']}, {machine['date']}\n")
     print(table(rows))
-    if rooflines(rows):
-        print("\n" + rooflines(rows))
+    shares = rooflines(rows)
+    if shares:
+        print("\n" + shares)
     different = list(differences(rows))
     if different:
         print("\nmean difference from the released way (depth of 1, flow in pixels, amodal of all pixels):")

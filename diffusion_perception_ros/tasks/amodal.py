@@ -88,16 +88,17 @@ def _masks(images: Tensor, context: DecodeContext) -> NDArray[np.bool_]:
     geometry = context.geometry
     if context.encoding.kind == "rgb_on_white":
         darkest = geometry.to_input(images).amin(dim=1)
-        return np.asarray((darkest < context.encoding.parameters["threshold"] / 127.5 - 1).cpu())
+        masks = darkest < context.encoding.parameters["threshold"] / 127.5 - 1
+        return masks.cpu().numpy()
     means = images.mean(dim=1)
     if not context.regions:
-        return np.asarray((geometry.to_input(means) > 0).cpu())
-    masks = np.zeros((len(images), geometry.height, geometry.width), bool)
+        return (geometry.to_input(means) > 0).cpu().numpy()
+    masks = images.new_zeros((len(images), geometry.height, geometry.width), dtype=torch.bool)
     for mask, mean, region in zip(masks, means, context.regions.values(), strict=True):
         # Clipped, so that of several network pixels in one of the image each has one vote.
         part = geometry.within(region).to_input(mean.clamp(-1, 1), "area")
-        mask[region.slices] = (part > 0).cpu().numpy()
-    return masks
+        mask[region.slices] = part > 0
+    return masks.cpu().numpy()  # all at once, because a GPU has to be waited for
 
 
 def _iou(a: np.ndarray[Any, np.dtype[np.bool_]], b: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
